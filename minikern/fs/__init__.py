@@ -1,0 +1,1 @@
+"""Files: inodes, dentries, mounts, open files, descriptors. Named after ``fs/`` in Linux."""

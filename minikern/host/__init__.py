@@ -1,0 +1,1 @@
+"""What the kernel needs of the machine underneath: clock, randomness, terminal, descriptors. Not kernel state."""

@@ -1,0 +1,1 @@
+"""Memory management: page frames, page tables, areas. Named after ``mm/`` in Linux."""

@@ -1,0 +1,1 @@
+"""Sockets. Named after ``net/`` in Linux."""

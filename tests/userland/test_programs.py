@@ -1,0 +1,50 @@
+"""Every guest program of ``userland/``, in every flavour: it prints and ends as it does on the host's own kernel.
+
+The arm64 flavours are compared with the native run of the x86-64 build; the programs print the same in all of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import NATIVE, guest, missing
+from userland.build import FLAVOURS, Program, Run, build, catalogue, flavours
+from userland.native import Outcome, refusal
+from userland.native import run as run_natively
+
+WITNESS = "x86_64-musl"
+
+
+def cases() -> Iterator[object]:
+    """Every run of every program in every flavour."""
+    for program in catalogue().values():
+        for how in program.runs:
+            for flavour in FLAVOURS:
+                if program.arch in ("", FLAVOURS[flavour].arch):
+                    yield pytest.param(program, how, flavour, id=f"{program.name}-{how.title}-{flavour}")
+
+
+@pytest.mark.parametrize(("program", "how", "flavour"), cases())
+def test_program(program: Program, how: Run, flavour: str, tmp_path: Path) -> None:
+    if flavour not in flavours():
+        missing(f"no compiler for {flavour}")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "TMPDIR": str(tmp_path)}
+    argv = [build(program.name, flavour), *how.args]
+    outcome = guest(argv, stdin=program.stdin.encode(), cwd=tmp_path, env=environment)
+    assert (outcome.status, outcome.stderr) == (how.status, b""), outcome.stdout.decode(errors="replace")
+    if (expected := witness(program, how)) and program.output == "same":
+        assert outcome.stdout.decode(errors="replace") == expected.stdout
+
+
+@functools.cache
+def witness(program: Program, how: Run) -> Outcome | None:
+    """What the host does; None where it cannot be asked."""
+    if not NATIVE or refusal(program, FLAVOURS[WITNESS]):
+        return None
+    outcome = run_natively(program, how, WITNESS)
+    assert outcome.status == how.status, f"the test is wrong: the host disagrees\n{outcome}"
+    return outcome
