@@ -21,6 +21,7 @@ from minikern.arch import InstalledArches
 from minikern.fs.namei import At, filename_lookup
 from minikern.host.host import Host
 from minikern.host.streams import CapturedInput, CapturedOutput, open_host_fd
+from minikern.kernel.check import check_kernel
 from minikern.kernel.config import Config
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.kernel import Kernel
@@ -324,7 +325,7 @@ class Machine:
 
     def check(self) -> list[str]:
         """After the end: what the kernel has kept without a reason, in words; nothing when all is well."""
-        return self.kernel.check()
+        return check_kernel(self.kernel)
 
 
 @dataclass(frozen=True, slots=True)

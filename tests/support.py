@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-import minikern
+from minikern import Config, Machine, Stream
 
 ARCHES = ("x86_64", "aarch64")
 DEBIAN_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -70,12 +70,18 @@ def guest(
     **config: object,
 ) -> Outcome:
     """Run a program in a machine of its own, and have the kernel check itself afterwards."""
-    machine = minikern.Machine(minikern.Config(**config))  # type: ignore[arg-type]
+    machine = Machine(Config(**config))  # type: ignore[arg-type]
     process = machine.spawn(
-        [str(each) for each in argv], env=env, cwd=str(cwd) if cwd else None, stdin=stdin, stdout=True, stderr=True
+        [str(each) for each in argv],
+        env=env,
+        cwd=str(cwd) if cwd else None,
+        stdin=stdin,
+        stdout=Stream.CAPTURE,
+        stderr=Stream.CAPTURE,
     )
     machine.run(timeout_s=TIMEOUT_S)
     assert machine.check() == []
+    assert process.returncode is not None
     return Outcome(process.returncode, process.stdout, process.stderr)
 
 

@@ -2,7 +2,11 @@
 
 Set-up ends in ring 3, with the selectors that Linux uses, so that privileged instructions raise #GP as on hardware.
 The model is a Haswell without what Unicorn lacks, AVX above all: x86-64-v2, BMI, MOVBE, LZCNT, RDRAND and FSGSBASE.
-CPUID offers only what works, so nothing in it has to be corrected.
+CPUID offers only what works, so nothing in it has to be corrected.  RDTSC is the host's own counter on an x86-64 host.
+
+Left out, because Unicorn does not do it: IN, OUT and SYSENTER do nothing instead of raising #GP; unmasked SIMD
+exceptions, alignment checks and #GP for non-canonical addresses do not come (the last are faults); there are no
+descriptor tables, so loading a data segment register with anything but a null selector is #GP.
 """
 
 import struct
@@ -25,10 +29,6 @@ RIP: Final = 41
 RSI: Final = 43
 RSP: Final = 44
 CS: Final = 11
-DS: Final = 17
-ES: Final = 28
-FS: Final = 32
-GS: Final = 33
 SS: Final = 49
 ST0: Final = 114
 XMM0: Final = 122
@@ -66,18 +66,10 @@ FOP: Final = 258
 USER_CS: Final = 0x33  # Linux: arch/x86/include/asm/segment.h:__USER_CS
 USER_DS: Final = 0x2B
 
-# Cpu.exception: vectors of the CPU (Linux: arch/x86/include/asm/trapnr.h).  An invalid instruction is not a vector here
-# but minikern.engine.cpu.INVALID_INSTRUCTION.  pc is behind the instruction for INT n, INT3 and a single step, and at it
-# for all others.
-TRAP_DE: Final = 0  # divide error
-TRAP_DB: Final = 1  # single step
-TRAP_BP: Final = 3  # INT3
-TRAP_OF: Final = 4
-TRAP_BR: Final = 5
-TRAP_GP: Final = 13  # privileged instruction
-TRAP_MF: Final = 16  # x87 exception
-TRAP_XF: Final = 19  # SIMD exception
-IA32_SYSCALL_VECTOR: Final = 0x80
+# Cpu.exception is the vector of the CPU (Linux: arch/x86/include/asm/trapnr.h), but for an invalid instruction, which is
+# minikern.engine.cpu.INVALID_INSTRUCTION.  pc is behind the instruction for INT n, INT3 and after a single step by the
+# trap flag, and at it for all others.
+_TRAP_GP: Final = 13
 
 _UC_ARCH_X86: Final = 4
 _UC_MODE_64: Final = 8
@@ -108,9 +100,9 @@ def _setup(cpu: Cpu) -> None:
     if cpu.execute(_ENTER_USER_MODE) is not Trap.SYSCALL or cpu.read_reg(CS) != USER_CS:
         raise EngineError("the engine did not enter user mode")
     before = cpu.snapshot()
-    if cpu.execute(_HLT) is not Trap.EXCEPTION or cpu.exception != TRAP_GP:
+    if cpu.execute(_HLT) is not Trap.EXCEPTION or cpu.exception != _TRAP_GP:
         raise EngineError("a privileged instruction was not refused")
-    word = find_state_word([(before, struct.pack("<i", -1)), (cpu.snapshot(), struct.pack("<i", TRAP_GP))])
+    word = find_state_word([(before, struct.pack("<i", -1)), (cpu.snapshot(), struct.pack("<i", _TRAP_GP))])
     if word is None:
         raise EngineError("the engine does not show the exception that it handles")
     cpu.cleared_after_exception = word

@@ -35,6 +35,7 @@ _MXCSR_EXISTING: Final = 0xFFFF
 _MXCSR_MASK: Final = slice(28, 32)
 _ST: Final = 32
 _XMM: Final = 160
+_RESERVED: Final = 416
 _SLOT: Final = 16  # bytes for each register, also for the 10-byte x87 ones
 _PLACES: Final = {
     2: FPSW,  # before the x87 registers: it says which of them is ST0
@@ -65,6 +66,7 @@ class Fpu:
         abridged = sum(1 << i for i in range(8) if tags >> 2 * i & 3 != 3)
         image[_FTW] = abridged.to_bytes(2, "little")
         image[_MXCSR_MASK] = _MXCSR_EXISTING.to_bytes(4, "little")
+        image[_RESERVED:] = bytes(FXSAVE_SIZE - _RESERVED)
         return bytes(image)
 
     def fxrstor(self, image: bytes) -> None:

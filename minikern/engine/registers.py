@@ -8,7 +8,6 @@ nothing about the layout is assumed: what is not found or does not verify is rea
 
 import ctypes
 import os
-import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -128,7 +127,7 @@ def _is_live(address: int, ids: Sequence[int], read: Callable[[int], int], write
     words = words_at(address, len(ids))
     if _fill(ids, write) != words.tobytes():
         return False
-    values = [secrets.randbits(62) for _ in ids]
+    values = [int.from_bytes(os.urandom(8), "little") >> 2 for _ in ids]
     for index, value in enumerate(values):
         words[index] = value
     return [read(register) for register in ids] == values
@@ -136,7 +135,7 @@ def _is_live(address: int, ids: Sequence[int], read: Callable[[int], int], write
 
 def _fill(ids: Sequence[int], write: Callable[[int, int], None]) -> bytes:
     """Give every register a random value; the bytes of all of them in order."""
-    values = [secrets.randbits(62) for _ in ids]
+    values = [int.from_bytes(os.urandom(8), "little") >> 2 for _ in ids]
     for register, value in zip(ids, values, strict=True):
         write(register, value)
     return struct.pack(f"{len(values)}Q", *values)

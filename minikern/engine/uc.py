@@ -20,8 +20,8 @@ class Engine:
 
     def __init__(self, uc_arch: int, uc_mode: int, cpu_model: int, page_size: int | None) -> None:
         """Create it with a software TLB of 4 KiB pages; `page_size` is to be given where that is not the default."""
-        self._library = library = lib.load()
         self._handle = handle = ctypes.c_void_p()
+        self._library = library = lib.load()
         self._value = ctypes.c_uint64()
         self._value_pointer = ctypes.byref(self._value)
         self._numbers: dict[int, ctypes.c_int] = {}  # register numbers as the library takes them
@@ -45,10 +45,14 @@ class Engine:
         self._pristine = self._empty_context()
 
     def close(self) -> None:
-        """Give the engine back; nothing may be called afterwards."""
+        """Give the engine back, 3 MB; nothing may be called afterwards."""
         if self._handle.value:
             self._library.quick.uc_close(self._handle)
             self._handle.value = None
+
+    def __del__(self) -> None:
+        """Callbacks and engine refer to each other, so this comes with a garbage collection."""
+        self.close()
 
     def _control(self, word: int, *arguments: Any) -> None:
         """uc_ctl."""

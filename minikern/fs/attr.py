@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 
 if TYPE_CHECKING:
     from minikern.fs.inode import Inode
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minikern.kernel.task import Task
 
 
+@fast_flags
 class Attr(IntFlag):
     """Which attributes are to change (``ATTR_*``)."""
 

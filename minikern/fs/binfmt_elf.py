@@ -10,18 +10,18 @@ import io
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.exec import NotExecutable
 from minikern.mm.brk import padzero, vm_brk_flags
 from minikern.mm.mm import Mm, mm_alloc, mmput, set_mm_exe_file
 from minikern.mm.mman import Map, Prot
-from minikern.mm.mmap import arch_pick_mmap_layout, do_mmap, do_munmap, get_unmapped_area
+from minikern.mm.mmap import arch_pick_mmap_layout, do_mmap, get_unmapped_area
 from minikern.mm.special import install_special_mapping
 from minikern.mm.stack import bprm_mm_init, setup_arg_pages
 from minikern.mm.uaccess import mm_write
-from minikern.mm.vma import VM_EXEC, VM_MAYEXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, Vma
+from minikern.mm.vma import VM_EXEC, VM_MAYEXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ
 
 if TYPE_CHECKING:
     from minikern.arch import Arch
@@ -135,8 +135,8 @@ def _parse(task: Task, file: File, head: bytes) -> ElfImage:
     if phoff + phnum * _PHDR_SIZE > file.inode.size:
         raise NotExecutable("its program headers lie past its end (truncated?)")
     try:
-        elf = ELFFile(_Headers(task, file))
-        headers = [segment.header for segment in elf.iter_segments()]
+        elf = ELFFile(cast("IO[bytes]", _Headers(task, file)))
+        headers = [dict(segment.header) for segment in elf.iter_segments()]
     except (ELFError, ValueError, KeyError, OverflowError, UnicodeDecodeError) as error:
         raise NotExecutable(f"its ELF headers cannot be read ({error or type(error).__name__})") from None
     return _image(task, file, headers, machine, e_type == 3, entry, phoff, phnum)
@@ -187,7 +187,14 @@ class _Headers(io.RawIOBase):
 
 
 def _image(
-    task: Task, file: File, headers: list[object], machine: int, dynamic: bool, entry: int, phoff: int, phnum: int
+    task: Task,
+    file: File,
+    headers: list[dict[str, Any]],
+    machine: int,
+    dynamic: bool,
+    entry: int,
+    phoff: int,
+    phnum: int,
 ) -> ElfImage:
     """Segments in order, checked as far as the kernel checks before it commits itself."""
     segments: list[Segment] = []
@@ -195,20 +202,24 @@ def _image(
     executable_stack = False
     phdr_vaddr = 0
     for header in headers:
-        get = header.__getitem__  # type: ignore[attr-defined]
-        kind = get("p_type")
+        kind = header["p_type"]
         if kind == "PT_LOAD":
             segment = Segment(
-                get("p_offset"), get("p_vaddr"), get("p_filesz"), get("p_memsz"), get("p_flags"), get("p_align")
+                header["p_offset"],
+                header["p_vaddr"],
+                header["p_filesz"],
+                header["p_memsz"],
+                header["p_flags"],
+                header["p_align"],
             )
             _check_segment(file, segment, segments)
             segments.append(segment)
             if segment.offset <= phoff < segment.offset + segment.filesz:
                 phdr_vaddr = phoff - segment.offset + segment.vaddr
         elif kind == "PT_INTERP" and not interpreter:
-            interpreter = _read_interpreter(task, file, get("p_offset"), get("p_filesz"))
+            interpreter = _read_interpreter(task, file, header["p_offset"], header["p_filesz"])
         elif kind == "PT_GNU_STACK":
-            executable_stack = get("p_flags") & Pf.X != 0
+            executable_stack = header["p_flags"] & Pf.X != 0
     if not segments:
         raise NotExecutable("it has no segment to load")
     if not any(each.flags & Pf.X and each.vaddr <= entry < each.vaddr + each.memsz for each in segments):

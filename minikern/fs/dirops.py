@@ -107,18 +107,21 @@ def do_mknodat(task: Task, dfd: int, filename: int, mode: int, dev: int) -> int:
 
 
 def vfs_mknod_at(task: Task, dfd: int, name: bytes, mode: int, dev: int = 0) -> FsPath:
+    """`vfs_mknod` by name; EEXIST. Source: ``fs/namei.c:do_mknodat``, ``net/unix/af_unix.c:unix_bind_bsd``."""
+    nd = filename_create(task, dfd, name)
+    return FsPath(nd.path.mount, vfs_mknod(task, nd.path.dentry, nd.last, mode, dev))
+
+
+def vfs_mknod(task: Task, directory: Dentry, name: bytes, mode: int, dev: int) -> Dentry:
     """Make a file of the type in ``mode``, no directory and no link; the umask has been applied.
 
     Source: ``fs/namei.c:vfs_mknod``.
     """
-    nd = filename_create(task, dfd, name)
-    directory = nd.path.dentry
     may_create(task, directory.inode)
     is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
     if is_device and not capable(task, Cap.MKNOD):
         raise KernelError(Errno.EPERM)
-    inode = directory.inode.create(task, nd.last, mode, dev if is_device else 0)
-    return FsPath(nd.path.mount, directory.add(nd.last, inode))
+    return directory.add(name, directory.inode.create(task, name, mode, dev if is_device else 0))
 
 
 @syscall("symlinkat")

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from minikern.kernel.errno import Errno, KernelBug, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.waitqueue import Wait, WaitQueue
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from minikern.mm.vma import Vma
 
 
+@fast_flags
 class OpenFlag(IntFlag):
     """Open flags in the generic numbering; an architecture translates its own at the system call."""
 
@@ -52,6 +54,7 @@ class OpenFlag(IntFlag):
     TMPFILE = 0o20200000
 
 
+@fast_flags
 class FMode(IntFlag):
     """What a file can do (``FMODE_*``)."""
 
@@ -65,6 +68,7 @@ class FMode(IntFlag):
     WRITER = 0x10000  # counts as a writer of its inode, which therefore cannot be executed
 
 
+@fast_flags
 class Poll(IntFlag):
     """Readiness (``EPOLL*``; the low ones equal ``POLL*``)."""
 

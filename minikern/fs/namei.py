@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.path import Path
 from minikern.fs.permission import May, inode_permission
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.mm.uaccess import strncpy_from_user
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 PATH_MAX = 4096
 NAME_MAX = 255
 MAXSYMLINKS = 40
+_S_IXUGO = 0o111
 
 
+@fast_flags
 class At(IntFlag):
     """Flags of the calls that end in "at" (``AT_*``), and the descriptor that stands for the working directory."""
 
@@ -41,6 +44,7 @@ class At(IntFlag):
     STATX_DONT_SYNC = 0x4000
 
 
+@fast_flags
 class Lookup(IntFlag):
     """How to walk (``LOOKUP_*``)."""
 
@@ -165,7 +169,9 @@ def link_path_walk(nd: Nameidata, name: bytes) -> None:
 
 def may_lookup(nd: Nameidata) -> None:
     """Names may be looked up where the walk stands. Source: ``fs/namei.c:may_lookup``."""
-    inode_permission(nd.task, nd.path.dentry.inode, May.EXEC)
+    inode = nd.path.dentry.inode
+    if inode.mode & _S_IXUGO != _S_IXUGO:  # else everybody may, whoever it is
+        inode_permission(nd.task, inode, May.EXEC)
 
 
 def path_lookup_last(nd: Nameidata) -> None:

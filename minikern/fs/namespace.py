@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from minikern.fs.kdev_t import makedev
 from minikern.fs.path import Path
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 
 if TYPE_CHECKING:
     from minikern.fs.dcache import Dentry
     from minikern.fs.super import SuperBlock
 
 
+@fast_flags
 class MountFlags(IntFlag):
     """Options of a mount, numbered as the arguments of mount(2) (``MS_*``)."""
 

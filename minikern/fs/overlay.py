@@ -56,8 +56,10 @@ class OverlaySuper(RamSuper):
         inode = self.inodes.get(key)
         if inode is not None and inode.nlink and stat.S_IFMT(inode.mode) == stat.S_IFMT(st.st_mode):
             if not inode.own:
-                inode.found(directory, name)
-                inode.follow(st)
+                if inode.above is not directory or inode.name != name:
+                    inode.found(directory, name)
+                if inode.ctime_ns != st.st_ctime_ns or inode.atime_ns != st.st_atime_ns:
+                    inode.follow(st)
             return inode
         match stat.S_IFMT(st.st_mode):
             case stat.S_IFREG:

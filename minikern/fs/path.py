@@ -6,16 +6,14 @@ somebody asks (`namespace.umount`), what keeps an inode alive are the files open
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from minikern.fs.dcache import Dentry
     from minikern.fs.namespace import Mount
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A mount and a dentry of its file system (``struct path``)."""
 
     mount: Mount

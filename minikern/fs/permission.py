@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 
 if TYPE_CHECKING:
     from minikern.fs.dcache import Dentry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minikern.kernel.task import Task
 
 
+@fast_flags
 class May(IntFlag):
     """What somebody wants to do (``MAY_*``); the low bits are those of a mode."""
 

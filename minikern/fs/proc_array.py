@@ -318,7 +318,7 @@ def show_limits(reader: Task, task: Task) -> str:
     lines = [f"{'Limit':<25} {'Soft Limit':<20} {'Hard Limit':<20} {'Units':<10}\n"]
     for (name, unit), (soft, hard) in zip(_LIMIT_NAMES, task.signal.rlim.pairs, strict=True):
         values = " ".join(f"{'unlimited' if each == RLIM_INFINITY else each:<20}" for each in (soft, hard))
-        lines.append(f"{name:<25} {values} {unit:<10}\n")
+        lines.append(f"{name:<25} {values} " + (f"{unit:<10}\n" if unit else "\n"))
     return "".join(lines)
 
 

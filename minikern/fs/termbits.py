@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
+from minikern.kernel.flags import fast_flags
+
 
 class CC(IntEnum):
     """Index of a special character in ``c_cc``."""
@@ -32,6 +34,7 @@ class CC(IntEnum):
     VEOL2 = 16
 
 
+@fast_flags
 class IFlag(IntFlag):
     """Input modes."""
 
@@ -52,6 +55,7 @@ class IFlag(IntFlag):
     IUTF8 = 0x4000
 
 
+@fast_flags
 class OFlag(IntFlag):
     """Output modes."""
 
@@ -66,6 +70,7 @@ class OFlag(IntFlag):
     XTABS = 0x1800  # expand tabs to spaces (TAB3)
 
 
+@fast_flags
 class CFlag(IntFlag):
     """Control modes."""
 
@@ -80,6 +85,7 @@ class CFlag(IntFlag):
     CLOCAL = 0x800
 
 
+@fast_flags
 class LFlag(IntFlag):
     """Local modes."""
 

@@ -7,13 +7,14 @@ asks the host for random bytes.
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import random
+
     from minikern.kernel.task import Task
 
 _SEEDED_EPOCH_NS = 1_700_000_000 * 10**9  # wall-clock time at which seeded machines boot
@@ -67,7 +68,9 @@ class SeededSources:
     generator: random.Random = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.generator = random.Random(self.seed)
+        from random import Random  # it brings OpenSSL with it, which only seeded machines should pay for
+
+        self.generator = Random(self.seed)
 
     def advance_to(self, now_ns: int) -> None:
         """Let time pass until ``now_ns``; a moment that is over already changes nothing."""

@@ -426,12 +426,12 @@ def sys_mq_getsetattr(task: Task, mqdes: Fd, u_mqstat: Ptr, u_omqstat: Ptr) -> R
     flags = None
     if u_mqstat:
         flags = _MQ_ATTR.unpack(copy_from_user(task, u_mqstat, _MQ_ATTR.size))[0]
-        if flags & ~OpenFlag.NONBLOCK:
+        if flags & ~int(OpenFlag.NONBLOCK):
             raise KernelError(Errno.EINVAL)
     file = _fget_mqueue(task, mqdes, FMode(0))
     old = file.queue.attr(file.f_flags)
     if flags is not None:
-        file.f_flags = file.f_flags & ~OpenFlag.NONBLOCK | flags
+        file.f_flags = file.f_flags & ~int(OpenFlag.NONBLOCK) | flags
     if u_omqstat:
         copy_to_user(task, u_omqstat, old)
     return 0

@@ -13,6 +13,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING, Final
 
 from minikern.fs.file import FMode, OpenFlag
+from minikern.fs.kdev_t import major, minor
 from minikern.fs.namei import At, getname
 from minikern.fs.open_namei import do_filp_open
 from minikern.kernel.cputime import NSEC_PER_SEC, nsec_to_clock_t, thread_group_usage
@@ -125,7 +126,7 @@ def _fill_ac(task: Task) -> bytes:
     return _ACCT_V3.pack(
         pacct.flag,
         _VERSION,
-        tty.device & 0xFFFF if tty is not None else 0,
+        (major(tty.dev) & 0xFF) << 8 | minor(tty.dev) & 0xFF if tty is not None else 0,
         pacct.exitcode,
         task.cred.uid,
         task.cred.gid,

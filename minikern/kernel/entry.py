@@ -70,9 +70,12 @@ def run_task(kernel: Kernel, task: Task) -> None:
 
 def do_syscall(task: Task) -> bool:
     """Serve the call that the task has entered; False when it cannot go on now. Source: ``do_syscall_64``."""
-    events = task.kernel.events
-    if (hook := events.syscall_enter) is not None:
-        hook(task, task.syscall.nr, task.syscall.args)
+    call = task.syscall
+    if call.nr < 0:  # no number at all, and the mark for not being in a call
+        task.arch.syscall_set_return(task, -Errno.ENOSYS)
+        return True
+    if (hook := task.kernel.events.syscall_enter) is not None:
+        hook(task, call.nr, call.args)
     if task.seccomp is not None and (verdict := secure_computing(task)) is not None:
         return _settle(task, verdict)
     return _settle(task, invoke(task))

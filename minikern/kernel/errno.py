@@ -59,6 +59,7 @@ class Errno(IntEnum):
     EPROTO = 71
     EBADMSG = 74
     EOVERFLOW = 75
+    ELIBBAD = 80
     EUSERS = 87
     ENOTSOCK = 88
     EDESTADDRREQ = 89

@@ -18,15 +18,15 @@ from minikern.kernel.errno import Errno, KernelBug, KernelError
 from minikern.kernel.exit import release_task
 from minikern.kernel.fork import mm_release
 from minikern.kernel.futex import futex_exit_release
-from minikern.kernel.posix_timers import exit_itimers, flush_itimer_signals
 from minikern.kernel.pid import exchange_tids, transfer_pid
+from minikern.kernel.posix_timers import exit_itimers, flush_itimer_signals
 from minikern.kernel.ptrace import ptrace_exec_event
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.sigaltstack import sas_ss_reset
 from minikern.kernel.siginfo import Signal
 from minikern.kernel.signal import fatal_signal_pending, flush_signal_handlers, force_fatal_sig, zap_other_threads
-from minikern.kernel.syscalls import Int, Path, Ptr, syscall
 from minikern.kernel.syscalls import DirFd as DirFdArg
+from minikern.kernel.syscalls import Int, Path, Ptr, syscall
 from minikern.kernel.task import PF, TASK_COMM_LEN, ExitState, PidType, SignalFlags, Task
 from minikern.kernel.waitqueue import Result, TaskState, Wait
 from minikern.mm.mm import Mm, mmput
@@ -356,4 +356,3 @@ def _unshare_sighand(task: Task) -> None:
     if sighand.count > 1:
         sighand.count -= 1
         task.sighand = sighand.copy()
-

@@ -27,8 +27,8 @@ from minikern.kernel.ptrace import (
     ptrace_init_task,
 )
 from minikern.kernel.resource import Rlimit
-from minikern.kernel.siginfo import SIG_IGN
 from minikern.kernel.sigaltstack import sas_ss_reset
+from minikern.kernel.siginfo import SIG_IGN
 from minikern.kernel.signal import recalc_sigpending, signal_pending
 from minikern.kernel.syscalls import Ptr, Size, ULong, syscall
 from minikern.kernel.task import NSIG, PF, PidType, SigAction, SignalFlags, SignalStruct, Task
@@ -70,9 +70,7 @@ class Clone(IntFlag):
     INTO_CGROUP = 0x200000000
 
 
-_NAMESPACES = (
-    Clone.NEWNS | Clone.NEWCGROUP | Clone.NEWUTS | Clone.NEWIPC | Clone.NEWUSER | Clone.NEWPID | Clone.NEWNET
-)
+_NAMESPACES = Clone.NEWNS | Clone.NEWCGROUP | Clone.NEWUTS | Clone.NEWIPC | Clone.NEWUSER | Clone.NEWPID | Clone.NEWNET
 _CLONE_ARGS = struct.Struct("<11Q")  # struct clone_args, as of CLONE_ARGS_SIZE_VER2
 _CLONE_ARGS_SIZE_VER0 = 64
 _PAGE_SIZE = 4096
@@ -137,7 +135,7 @@ def _wait_for_vfork_done(task: Task, child: Task, nr: int, args: KernelCloneArgs
             wchan="wait_for_vfork_done",
         )
     if ptrace_event_enabled(task, PtraceEvent.VFORK_DONE):
-        return ptrace_event(task, PtraceEvent.VFORK_DONE, nr, nr)
+        return ptrace_event(task, PtraceEvent.VFORK_DONE, nr, partial(int, nr))
     return nr
 
 

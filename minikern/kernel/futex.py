@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.kernel.errno import ERESTART_RESTARTBLOCK, ERESTARTSYS, Errno, KernelError
-from minikern.kernel.ptrace_access import ptrace_may_access
 from minikern.kernel.pid import find_task
+from minikern.kernel.ptrace_access import ptrace_may_access
 from minikern.kernel.syscalls import Int, Pid, Ptr, Size, UInt, ULong, syscall
 from minikern.kernel.task import Task
 from minikern.kernel.time import Clock, add_safe_ns, get_timespec_ns, to_monotonic_ns
@@ -136,7 +136,7 @@ def get_futex_key(task: Task, address: int, shared: bool) -> FutexKey:
 @syscall("futex")
 def sys_futex(task: Task, uaddr: Ptr, op: Int, val: UInt, utime: Ptr, uaddr2: Ptr, val3: UInt) -> Result:
     """Source: ``kernel/futex/syscalls.c:SYSCALL_DEFINE6(futex)``."""
-    command = op & ~(FutexFlag.PRIVATE | FutexFlag.CLOCK_REALTIME)
+    command = op & ~int(FutexFlag.PRIVATE | FutexFlag.CLOCK_REALTIME)
     shared = not op & FutexFlag.PRIVATE
     deadline_ns = None
     if utime and command in (
@@ -490,9 +490,7 @@ def sys_futex_wake(task: Task, uaddr: Ptr, mask: ULong, nr: Int, flags: UInt) ->
 
 
 @syscall("futex_wait")
-def sys_futex_wait(
-    task: Task, uaddr: Ptr, val: ULong, mask: ULong, flags: UInt, timeout: Ptr, clockid: Int
-) -> Result:
+def sys_futex_wait(task: Task, uaddr: Ptr, val: ULong, mask: ULong, flags: UInt, timeout: Ptr, clockid: Int) -> Result:
     """Source: ``kernel/futex/syscalls.c:SYSCALL_DEFINE6(futex_wait)``."""
     shared = _check_flags2(flags)
     if val > _U32 or mask > _U32:
@@ -522,9 +520,7 @@ def sys_futex_requeue(task: Task, waiters: Ptr, flags: UInt, nr_wake: Int, nr_re
 
 
 @syscall("futex_waitv")
-def sys_futex_waitv(
-    task: Task, waiters: Ptr, nr_futexes: UInt, flags: UInt, timeout: Ptr, clockid: Int
-) -> Result:
+def sys_futex_waitv(task: Task, waiters: Ptr, nr_futexes: UInt, flags: UInt, timeout: Ptr, clockid: Int) -> Result:
     """Sleep until any of several words is woken; its index. Source: ``kernel/futex/syscalls.c:futex_waitv``."""
     if flags or not 1 <= nr_futexes <= _FUTEX_WAITV_MAX or not waiters:
         raise KernelError(Errno.EINVAL)

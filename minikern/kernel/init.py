@@ -9,7 +9,7 @@ programs, on request. Mirrors ``init/init_task.c``, ``init/main.c:kernel_init`` 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from minikern.kernel.cred import Cred
 from minikern.kernel.fork import KernelCloneArgs, copy_process
@@ -21,7 +21,7 @@ from minikern.kernel.wait import W, WaitOpts, do_wait
 from minikern.kernel.waitqueue import EXITED, Result, TaskState, Wait
 
 if TYPE_CHECKING:
-    from minikern.arch import Arch
+    from minikern.arch import Arch, ThreadState
     from minikern.kernel.kernel import Kernel
 
 
@@ -40,8 +40,8 @@ class NoArch:
 
 def make_idle_task(kernel: Kernel, cred: Cred) -> Task:
     """Process 0. Source: ``init/init_task.c:init_task``."""
-    arch: Arch = NoArch()  # type: ignore[assignment]
-    task = Task(kernel, arch, thread=None, comm=b"swapper/0", flags=PF.KTHREAD, cred=cred)  # type: ignore[arg-type]
+    arch = cast("Arch", NoArch())
+    task = Task(kernel, arch, thread=cast("ThreadState", None), comm=b"swapper/0", flags=PF.KTHREAD, cred=cred)
     task.group_leader = task
     task.exit_signal = 0
     task.signal.threads.append(task)

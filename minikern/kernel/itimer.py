@@ -87,12 +87,14 @@ class RealTimer:
         if value_ns:
             self.timer.expires_ns = add_safe_ns(self.kernel.sources.monotonic_ns(), value_ns)
             self.kernel.timers.add(self.timer)
+            self.kernel.need_resched = True  # whoever runs now gets ticks that are short enough for the timer
 
 
 @dataclass(slots=True, eq=False)
 class CpuItimer:
     """ITIMER_VIRTUAL or ITIMER_PROF (``struct cpu_itimer``)."""
 
+    kernel: Kernel
     clock: CpuClockOf
     signo: Signal
     interval_ns: int = 0
@@ -127,6 +129,7 @@ class CpuItimer:
         if value_ns:
             self.timer.expires_ns = add_safe_ns(self.clock.now_ns(), value_ns)
             queue.add(self.timer)
+            self.kernel.need_resched = True
 
 
 def _itimer(task: Task, which: int) -> RealTimer | CpuItimer:
@@ -141,7 +144,7 @@ def _itimer(task: Task, which: int) -> RealTimer | CpuItimer:
         if kind is ItimerWhich.REAL:
             timer = RealTimer(task.kernel, pid)
         else:
-            timer = CpuItimer(make_process_cpuclock(task, _CPU_CLOCK[kind]), _CPU_SIGNAL[kind])
+            timer = CpuItimer(task.kernel, make_process_cpuclock(task, _CPU_CLOCK[kind]), _CPU_SIGNAL[kind])
         task.signal.itimers[which] = timer
     return timer
 

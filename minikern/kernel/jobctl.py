@@ -8,12 +8,12 @@ from __future__ import annotations
 from minikern.kernel.pid import Pid, task_pgrp, task_session
 from minikern.kernel.siginfo import SA, SIG_IGN, Cld, Layout, SigInfo, Signal
 from minikern.kernel.signal import (
+    ptrace_trap_notify,
     send_signal_locked,
     set_stop_flags,
     signal_wake_up,
     task_clear_jobctl_pending,
     task_set_jobctl_pending,
-    ptrace_trap_notify,
 )
 from minikern.kernel.task import ExitState, JobCtl, PidType, SignalFlags, Task
 from minikern.kernel.waitqueue import TaskState

@@ -35,7 +35,7 @@ from minikern.kernel.exit import do_exit, release_task
 from minikern.kernel.futex import FutexTable
 from minikern.kernel.init import fork_from_init, init_main, kill_everything, make_idle_task, make_init_task
 from minikern.kernel.pid import PidMap
-from minikern.kernel.posix_cpu_timers import run_posix_cpu_timers
+from minikern.kernel.posix_cpu_timers import has_cpu_timers, run_posix_cpu_timers
 from minikern.kernel.rusage import RUSAGE_BOTH, getrusage
 from minikern.kernel.sched import Sched
 from minikern.kernel.syscalls import all_syscalls
@@ -256,7 +256,7 @@ class Kernel:
             hook(sched.previous, task)
         sched.current = task
         if not task.flags & PF.KTHREAD:
-            self.host.enter(task.arch.cpu, soon=expiry is not None or bool(sched.runqueue))
+            self.host.enter(task.arch.cpu, soon=expiry is not None or bool(sched.runqueue) or has_cpu_timers(task))
         run_task(self, task)
         sched.previous, sched.current = task, None
 

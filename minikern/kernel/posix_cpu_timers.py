@@ -1,7 +1,7 @@
 """Clocks that count the processor time of a thread or process, and what happens when they reach a moment.
 
-Mirrors ``kernel/time/posix-cpu-timers.c``. The scheduler calls `run_posix_cpu_timers` whenever it has charged time
-to a task, and lets a task run no longer than `next_cpu_timer_ns`. Left out: RLIMIT_RTTIME.
+Mirrors ``kernel/time/posix-cpu-timers.c``. As in Linux, expiry is noticed at the next tick: `run_posix_cpu_timers`.
+Left out: RLIMIT_RTTIME.
 """
 
 from __future__ import annotations
@@ -140,26 +140,9 @@ def _check_cpu_limit(task: Task, used_ns: int) -> None:
         task.signal.rlim.pairs[Rlimit.CPU] = (soft_s + 1, hard_s)
 
 
-def next_cpu_timer_ns(task: Task) -> int | None:
-    """How much processor time ``task`` may use before something expires, in ns; None: as much as it likes."""
-    left: list[int] = []
-    if task.cpu_timers is not None:
-        left += _time_left(task.cpu_timers, task.usage)
-    signal = task.signal
-    limit_s = signal.rlim.cur(Rlimit.CPU)
-    if signal.cpu_timers is not None or limit_s != RLIM_INFINITY:
-        usage = thread_group_usage(task)
-        if signal.cpu_timers is not None:
-            left += _time_left(signal.cpu_timers, usage)
-        if limit_s != RLIM_INFINITY:
-            left.append(limit_s * NSEC_PER_SEC - _sample(usage, CpuClock.PROF))
-    return max(min(left), 0) if left else None
-
-
-def _time_left(timers: CpuTimers, usage: Rusage) -> list[int]:
-    left = []
-    for which, queue in enumerate(timers.queues):
-        expires_ns = queue.next_expiry()
-        if expires_ns is not None:
-            left.append(expires_ns - _sample(usage, CpuClock(which)))
-    return left
+def has_cpu_timers(task: Task) -> bool:
+    """Whether something waits for processor time of ``task``, so that its time should be looked at often."""
+    return any(
+        timers is not None and any(queue.heap for queue in timers.queues)
+        for timers in (task.cpu_timers, task.signal.cpu_timers)
+    )

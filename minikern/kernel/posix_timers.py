@@ -101,6 +101,7 @@ class PosixTimer:
         self.active = True
         if (queue := self._queue()) is not None:
             queue.add(self.timer)
+            self.kernel.need_resched = True  # whoever runs now gets ticks that are short enough for the timer
 
     def disarm(self) -> None:
         """It will not expire any more."""

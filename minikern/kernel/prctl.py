@@ -270,7 +270,7 @@ def _set_securebits(task: Task, bits: int, arg3: int, arg4: int, arg5: int) -> R
     locked = (new.securebits & SecureBits.ALL_LOCKS) >> 1
     changed = new.securebits ^ bits
     unlocks = new.securebits & SecureBits.ALL_LOCKS & ~bits
-    unknown = bits & ~(SecureBits.ALL_LOCKS | SecureBits.ALL_BITS)
+    unknown = bits & ~int(SecureBits.ALL_LOCKS | SecureBits.ALL_BITS)
     if locked & changed or unlocks or unknown or not capable(task, Cap.SETPCAP):
         raise KernelError(Errno.EPERM)
     new.securebits = SecureBits(bits)

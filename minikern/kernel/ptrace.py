@@ -11,20 +11,19 @@ from enum import IntEnum, IntFlag
 from functools import partial
 from typing import TYPE_CHECKING
 
-from minikern.kernel.siginfo import SA, SIG_IGN, Cld, Layout, SiCode, SigInfo, Signal
+from minikern.kernel.jobctl import do_notify_parent_cldstop, task_participate_group_stop
+from minikern.kernel.siginfo import SA, SIG_IGN, Cld, SiCode, SigInfo, Signal
 from minikern.kernel.signal import (
     fatal_signal_pending,
     recalc_sigpending,
-    send_signal_locked,
     send_sig_info,
-    set_stop_flags,
-    signal_wake_up,
+    send_signal_locked,
     sigmask,
+    signal_wake_up,
     task_set_jobctl_pending,
     user_siginfo,
 )
-from minikern.kernel.jobctl import do_notify_parent_cldstop, task_participate_group_stop
-from minikern.kernel.task import ExitState, JobCtl, PF, PidType, SignalFlags, Task
+from minikern.kernel.task import PF, ExitState, JobCtl, PidType, SignalFlags, Task
 from minikern.kernel.waitqueue import Result, TaskState, Wait
 
 if TYPE_CHECKING:
@@ -83,8 +82,10 @@ class PtraceState:
 
 def ptrace_reparented(task: Task) -> bool:
     """Whether the tracer is another process than the real parent's (``ptrace_reparented``)."""
-    return task.ptrace is not None and task.real_parent is not None and (
-        task.parent is not None and task.parent.signal is not task.real_parent.signal
+    return (
+        task.ptrace is not None
+        and task.real_parent is not None
+        and (task.parent is not None and task.parent.signal is not task.real_parent.signal)
     )
 
 
@@ -265,9 +266,7 @@ def ptrace_unlink(child: Task) -> None:
     child.ptrace = None
     child.jobctl &= ~JobCtl.TRAP_MASK
     signal = child.signal
-    if not child.flags & PF.EXITING and (
-        signal.flags & SignalFlags.STOP_STOPPED or signal.group_stop_count
-    ):
+    if not child.flags & PF.EXITING and (signal.flags & SignalFlags.STOP_STOPPED or signal.group_stop_count):
         child.jobctl |= JobCtl.STOP_PENDING
         if not child.jobctl & JobCtl.STOP_SIGMASK:
             child.jobctl |= JobCtl(Signal.SIGSTOP)

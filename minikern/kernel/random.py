@@ -31,7 +31,7 @@ class Grnd(IntFlag):
 @syscall("getrandom")
 def sys_getrandom(task: Task, buf: Buf, length: Size, flags: UInt) -> Result:
     """Source: ``drivers/char/random.c:getrandom``."""
-    if flags & ~(Grnd.NONBLOCK | Grnd.RANDOM | Grnd.INSECURE):
+    if flags & ~int(Grnd.NONBLOCK | Grnd.RANDOM | Grnd.INSECURE):
         raise KernelError(Errno.EINVAL)
     if flags & (Grnd.INSECURE | Grnd.RANDOM) == Grnd.INSECURE | Grnd.RANDOM:
         raise KernelError(Errno.EINVAL)

@@ -182,7 +182,7 @@ def sys_sched_setattr(task: Task, pid: Pid, uattr: Ptr, flags: UInt) -> Result:
     if not uattr or pid < 0 or flags:
         raise KernelError(Errno.EINVAL)
     _, policy, attr_flags, nice, priority, *_ = _sched_copy_attr(task, uattr)
-    if policy >> 31 or attr_flags & ~AttrFlag.ALL:
+    if policy >> 31 or attr_flags & ~int(AttrFlag.ALL):
         raise KernelError(Errno.EINVAL)
     target = _find_process(task, pid)
     nice = min(max(nice, MIN_NICE), MAX_NICE)

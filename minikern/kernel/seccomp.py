@@ -223,7 +223,7 @@ def _set_mode_strict(task: Task) -> Result:
 
 def _set_mode_filter(task: Task, flags: int, fprog: int) -> Result:
     """Add a filter. Source: ``kernel/seccomp.c:seccomp_set_mode_filter``."""
-    if flags & ~_SUPPORTED_FLAGS:
+    if flags & ~int(_SUPPORTED_FLAGS):
         raise KernelError(Errno.EINVAL)
     program = _seccomp_prepare_filter(task, fprog)
     _may_assign_mode(task, SeccompMode.FILTER)

@@ -57,9 +57,7 @@ SIG_KERNEL_COREDUMP_MASK = sigmask(
     Signal.SIGXFSZ,
 )
 SIG_KERNEL_IGNORE_MASK = sigmask(Signal.SIGCONT, Signal.SIGCHLD, Signal.SIGWINCH, Signal.SIGURG)
-SYNCHRONOUS_MASK = sigmask(
-    Signal.SIGSEGV, Signal.SIGBUS, Signal.SIGILL, Signal.SIGTRAP, Signal.SIGFPE, Signal.SIGSYS
-)
+SYNCHRONOUS_MASK = sigmask(Signal.SIGSEGV, Signal.SIGBUS, Signal.SIGILL, Signal.SIGTRAP, Signal.SIGFPE, Signal.SIGSYS)
 
 
 def sig_fatal(task: Task, sig: int) -> bool:
@@ -114,7 +112,8 @@ def signal_wake_up(task: Task, *, fatal: bool) -> None:
         task.jobctl &= ~(JobCtl.STOPPED | JobCtl.TRACED)
         states = (TaskState.INTERRUPTIBLE, TaskState.KILLABLE, TaskState.STOPPED, TaskState.TRACED)
     task.sigpending = True
-    task.kernel.sched.try_to_wake_up(task, states)
+    if task.kernel.sched.try_to_wake_up(task, states):
+        task.kernel.need_resched = True  # a second processor would let it run at once
 
 
 def ptrace_signal_wake_up(task: Task, *, resume: bool) -> None:
@@ -282,9 +281,7 @@ def check_kill_permission(sender: Task, sig: int, info: SigInfo | None, target: 
 def kill_ok_by_cred(sender: Task, target: Task) -> bool:
     """Source: ``kernel/signal.c:kill_ok_by_cred``."""
     mine, theirs = sender.cred, target.cred
-    return (
-        mine.euid in (theirs.suid, theirs.uid) or mine.uid in (theirs.suid, theirs.uid) or capable(sender, Cap.KILL)
-    )
+    return mine.euid in (theirs.suid, theirs.uid) or mine.uid in (theirs.suid, theirs.uid) or capable(sender, Cap.KILL)
 
 
 # Sending

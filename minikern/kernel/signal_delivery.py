@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from minikern.kernel.coredump import do_coredump
 from minikern.kernel.errno import (
     ERESTART_RESTARTBLOCK,
     ERESTARTNOHAND,
@@ -16,11 +17,11 @@ from minikern.kernel.errno import (
     Errno,
     KernelError,
 )
-from minikern.kernel.coredump import do_coredump
 from minikern.kernel.exit import do_group_exit
 from minikern.kernel.jobctl import do_notify_parent_cldstop, do_signal_stop, is_current_pgrp_orphaned
 from minikern.kernel.ptrace import do_jobctl_trap, ptrace_reparented, ptrace_signal
 from minikern.kernel.rseq import rseq_handle_notify_resume
+from minikern.kernel.sigaltstack import SS_AUTODISARM, sas_ss_reset
 from minikern.kernel.siginfo import SA, SIG_DFL, SIG_IGN, Cld, SigInfo, Signal
 from minikern.kernel.signal import (
     SIG_KERNEL_COREDUMP_MASK,
@@ -35,7 +36,6 @@ from minikern.kernel.signal import (
     set_current_blocked,
     sigmask,
 )
-from minikern.kernel.sigaltstack import SS_AUTODISARM, sas_ss_reset
 from minikern.kernel.task import PF, JobCtl, SigAction, SignalFlags, Task
 from minikern.kernel.waitqueue import EXITED, Exited, Wait
 
@@ -142,7 +142,7 @@ def _next_signal(task: Task) -> SigInfo | Wait | None:
 def _die(task: Task, info: SigInfo) -> Wait | Exited | Gone:
     task.flags |= PF.SIGNALED
     if sigmask(info.signo) & SIG_KERNEL_COREDUMP_MASK:
-        return do_coredump(task, info)
+        return _gone(do_coredump(task, info))
     return _gone(do_group_exit(task, int(info.signo)))
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from minikern.kernel.pid import Pid
     from minikern.kernel.posix_cpu_timers import CpuTimers
     from minikern.kernel.posix_timers import PosixTimer
-    from minikern.kernel.seccomp import Seccomp
     from minikern.kernel.ptrace import PtraceState
+    from minikern.kernel.seccomp import Seccomp
     from minikern.mm.mm import Mm
 
 NSIG = 64

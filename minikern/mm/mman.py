@@ -32,7 +32,7 @@ class Map(IntFlag):
     ANONYMOUS = 0x20
     LOW_32BIT = 0x40  # MAP_32BIT: in the first 2 GiB; where an architecture does not define it, nobody sets it
     GROWSDOWN = 0x0100
-    DENYWRITE = 0x0800  # ignored, as are the next one and STACK
+    DENYWRITE = 0x0800  # ignored, as is the next one
     EXECUTABLE = 0x1000
     LOCKED = 0x2000
     NORESERVE = 0x4000

@@ -33,6 +33,7 @@ from minikern.mm.vma import (
     VM_MAYREAD,
     VM_MAYSHARE,
     VM_MAYWRITE,
+    VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_PFNMAP,
     VM_SHARED,
@@ -120,6 +121,8 @@ def do_mmap(task: Task, file: File | None, addr: int, length: int, prot: int, fl
         vm_flags |= VM_GROWSDOWN
     if flags & Map.LOCKED:
         vm_flags |= VM_LOCKED
+    if flags & Map.STACK:
+        vm_flags |= VM_NOHUGEPAGE
 
     addr = get_unmapped_area(mm, addr, length, flags)
     if flags & Map.FIXED_NOREPLACE and find_vma_intersection(mm, addr, addr + length) is not None:

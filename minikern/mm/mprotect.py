@@ -14,6 +14,7 @@ from minikern.mm.mman import Prot
 from minikern.mm.mmap import may_expand_vm, mm_populate, vm_enough_memory
 from minikern.mm.pgtable import (
     OFFSET_MASK,
+    PTE_ANON,
     PTE_RWX,
     PTE_W,
     page_align,
@@ -118,6 +119,8 @@ def mprotect_fixup(vma: Vma, start: int, end: int, flags: int) -> None:
         if not old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE):
             vm_enough_memory(mm.kernel, pages)
             flags |= VM_ACCOUNT
+    elif old & VM_ACCOUNT and vma.mapping is None and not _has_private_pages(vma):
+        flags &= ~VM_ACCOUNT
 
     vma = vma_modify(vma, start, end, flags, vma.anon_name)
     change_protection(vma, start, end)
@@ -125,6 +128,13 @@ def mprotect_fixup(vma: Vma, start: int, end: int, flags: int) -> None:
     mm.account_vm(flags, pages)
     if old & VM_LOCKED and flags & VM_WRITE and not old & (VM_SHARED | VM_WRITE):
         mm_populate(mm, start, end)
+
+
+def _has_private_pages(vma: Vma) -> bool:
+    """Whether anything was ever stored to an anonymous area; Linux looks whether it has an ``anon_vma``."""
+    first, last = vma.start >> PAGE_SHIFT, vma.end >> PAGE_SHIFT
+    tables = (vma.mm.tables[key].entries for key in tables_between(vma.mm, first, last))
+    return any(entries[vpn] & PTE_ANON for entries in tables for vpn in present_pages(entries, first, last))
 
 
 def change_protection(vma: Vma, start: int, end: int) -> None:

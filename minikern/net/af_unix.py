@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from minikern.fs.dirops import filename_create, vfs_mknod
+from minikern.fs.dirops import vfs_mknod_at
 from minikern.fs.file import OpenFlag, Poll
 from minikern.fs.ioctls import SIOCINQ, SIOCOUTQ
 from minikern.fs.namei import At, Lookup, filename_lookup
@@ -154,15 +154,15 @@ class UnixSocket(SocketFile):
 
     def _bind_bsd(self, task: Task, name: bytes) -> None:
         """Make a socket in the file system. Source: ``unix_bind_bsd``."""
-        try:
-            nd = filename_create(task, At.FDCWD, name)
-        except KernelError as error:
-            raise KernelError(Errno.EADDRINUSE if error.errno == Errno.EEXIST else error.errno) from None
         if self.address is not None:
             raise KernelError(Errno.EINVAL)
         assert task.fs is not None
         mode = stat.S_IFSOCK | self.inode.mode & 0o777 & ~task.fs.umask
-        self.bound_inode = vfs_mknod(task, nd.path.dentry, nd.last, mode, 0).inode
+        try:
+            path = vfs_mknod_at(task, At.FDCWD, name, mode)
+        except KernelError as error:
+            raise KernelError(Errno.EADDRINUSE if error.errno == Errno.EEXIST else error.errno) from None
+        self.bound_inode = path.dentry.inode
         self.names.inodes[self.bound_inode] = self
 
     def autobind(self) -> None:

@@ -261,7 +261,7 @@ def _sendmmsg(task: Task, sock: SocketFile, mmsg: int, count: int, flags: int, d
     while done < count:
         entry = mmsg + done * _MMSGHDR_BYTES
         try:
-            sent: Result = _sendmsg(task, sock, entry, flags)
+            sent = _sendmsg(task, sock, entry, flags)
         except KernelError:
             if not done:
                 raise

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.anon_inodes import PseudoFile, new_pseudo_inode
 from minikern.fs.file import FMode, OpenFlag
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.waitqueue import Wait
 from minikern.mm.uaccess import copy_from_user, copy_to_user, get_user, put_user
 
@@ -45,6 +46,7 @@ SOCK_CLOEXEC = OpenFlag.CLOEXEC
 SOCK_NONBLOCK = OpenFlag.NONBLOCK
 
 
+@fast_flags
 class Msg(IntFlag):
     """Flags of send and receive calls, and of what was received (``MSG_*``)."""
 
@@ -62,6 +64,7 @@ class Msg(IntFlag):
     CMSG_CLOEXEC = 0x40000000
 
 
+@fast_flags
 class Shut(IntFlag):
     """Which directions are closed (``RCV_SHUTDOWN``, ``SEND_SHUTDOWN``)."""
 

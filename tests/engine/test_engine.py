@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import struct
 import subprocess
@@ -75,6 +76,15 @@ def test_two_engines_over_one_memory() -> None:
             assert other.regs[A1] == round_ * 2 + index
     for _arch, cpu, _frame in guests:
         cpu.close()
+
+
+def test_engine_is_given_back_when_nobody_has_it(arch: str) -> None:
+    cpu = Cpu(spec_of(arch), Arena(PAGE_SIZE))
+    handle = cpu._handle
+    assert handle.value
+    del cpu
+    gc.collect()
+    assert not handle.value
 
 
 def test_counter_of_arm64_is_the_hosts_monotonic_clock(arm64: Guest) -> None:

@@ -19,7 +19,7 @@ from minikern.kernel.cred import CAP_FULL_SET, Cred
 from minikern.kernel.errno import KernelError
 from minikern.kernel.pid import Pid, PidMap
 from minikern.kernel.sched import Sched
-from minikern.kernel.syscalls import GENERIC
+from minikern.kernel.syscalls import all_syscalls
 from minikern.kernel.task import PidType, Task
 from minikern.kernel.timers import TimerQueue
 from minikern.kernel.waitqueue import Wait
@@ -129,7 +129,7 @@ class FsMachine(Machine):
         task = task if task is not None else self.task
         raw = [self.string(arg) if isinstance(arg, (bytes, str)) else arg for arg in args]
         try:
-            return GENERIC.calls[name].handler(task, *raw)
+            return all_syscalls()[name].handler(task, *raw)
         except KernelError as error:
             return -error.errno
 

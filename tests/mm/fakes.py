@@ -136,7 +136,7 @@ class Machine:
     def new_task(self, mm: Mm) -> Task:
         signal = SignalStruct()
         signal.rlim.pairs[Rlimit.STACK] = (8 << 20, RLIM_INFINITY)
-        task = Task(self.kernel, self.arch, None, mm=mm, signal=signal)  # type: ignore[arg-type]
+        task = Task(self.kernel, self.arch, None, mm=mm, signal=signal)
         task.cred = FakeCred()  # type: ignore[assignment]
         signal.threads.append(task)
         self.kernel.pids.tasks.append(task)

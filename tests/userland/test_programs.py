@@ -24,7 +24,7 @@ def cases() -> Iterator[object]:
     for program in catalogue().values():
         for how in program.runs:
             for flavour in FLAVOURS:
-                if program.arch in ("", FLAVOURS[flavour].arch):
+                if program.fits(FLAVOURS[flavour]):
                     yield pytest.param(program, how, flavour, id=f"{program.name}-{how.title}-{flavour}")
 
 
@@ -34,7 +34,7 @@ def test_program(program: Program, how: Run, flavour: str, tmp_path: Path) -> No
         missing(f"no compiler for {flavour}")
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "TMPDIR": str(tmp_path)}
     argv = [build(program.name, flavour), *how.args]
-    outcome = guest(argv, stdin=program.stdin.encode(), cwd=tmp_path, env=environment)
+    outcome = guest(argv, stdin=program.stdin.encode(), cwd=tmp_path, env=environment, pid1=program.is_init)
     assert (outcome.status, outcome.stderr) == (how.status, b""), outcome.stdout.decode(errors="replace")
     if (expected := witness(program, how)) and program.output == "same":
         assert outcome.stdout.decode(errors="replace") == expected.stdout
@@ -43,8 +43,9 @@ def test_program(program: Program, how: Run, flavour: str, tmp_path: Path) -> No
 @functools.cache
 def witness(program: Program, how: Run) -> Outcome | None:
     """What the host does; None where it cannot be asked."""
-    if not NATIVE or refusal(program, FLAVOURS[WITNESS]):
+    flavour = "x86_64-glibc" if program.libc == "glibc" else WITNESS
+    if not NATIVE or flavour not in flavours() or refusal(program, FLAVOURS[flavour]):
         return None
-    outcome = run_natively(program, how, WITNESS)
+    outcome = run_natively(program, how, flavour)
     assert outcome.status == how.status, f"the test is wrong: the host disagrees\n{outcome}"
     return outcome

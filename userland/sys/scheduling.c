@@ -17,7 +17,7 @@ int main(void) {
     CHECK(sched_get_priority_max(SCHED_OTHER) == 0 && sched_get_priority_max(SCHED_IDLE) == 0);
     CHECK_FAILS(sched_get_priority_max(55), EINVAL);
     CHECK(syscall(SYS_sched_getscheduler, 0) == SCHED_OTHER);
-    struct sched_param param = {7};
+    struct sched_param param = {.sched_priority = 7};
     CHECK(syscall(SYS_sched_getparam, 0, &param) == 0 && param.sched_priority == 0);
 
     param.sched_priority = 5;

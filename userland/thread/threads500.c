@@ -28,10 +28,11 @@ int main(void) {
     static pthread_t threads[THREADS];
     pthread_attr_t attributes;
     CHECK_PTHREAD(pthread_attr_init(&attributes));
-    CHECK_PTHREAD(pthread_attr_setstacksize(&attributes, 65536));
+    CHECK_PTHREAD(pthread_attr_setstacksize(&attributes, 131072));
     for (intptr_t i = 0; i < THREADS; i++) CHECK_PTHREAD(pthread_create(&threads[i], &attributes, body, (void *)i));
     while (running < THREADS) sched_yield();
-    go = true, word = 1;
+    go = true;
+    word = 1;
     futex(&word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL);
     long sum = 0;
     for (int i = 0; i < THREADS; i++) {
