@@ -54,6 +54,9 @@ class Arch(Protocol):
     def load(self, task: Task) -> None:
         """Put the registers of ``task`` on the processor, saving those of whoever is there."""
 
+    def unload(self) -> None:
+        """Save the registers of whoever is on the processor, so that every `ThreadState` can be looked at or copied."""
+
     def forget(self, task: Task) -> None:
         """``task`` is gone: never save its registers again."""
 
@@ -65,6 +68,9 @@ class Arch(Protocol):
 
     def syscall_get_return(self, task: Task) -> int:
         """The result register as a signed number."""
+
+    def syscall_get_args(self, task: Task) -> tuple[int, tuple[int, ...]]:
+        """Number (that of `Task.syscall`) and arguments as they are now: a tracer may have changed them after entry."""
 
     def syscall_set_args(self, task: Task, nr: int, args: tuple[int, ...]) -> None:
         """Change the number and arguments of the call that ``task`` is entering (tracers)."""
@@ -107,7 +113,22 @@ class Arch(Protocol):
     def set_gregs(self, task: Task, data: bytes) -> None: ...
     def get_fpregs(self, task: Task) -> bytes: ...
     def set_fpregs(self, task: Task, data: bytes) -> None: ...
+
+    core_regsets: tuple[int, ...]  # NT_* of the sets that core files have besides these two
+
+    def get_regset(self, task: Task, kind: int) -> bytes:
+        """A set by the type of its ELF note (PTRACE_GETREGSET); KernelError(EINVAL): there is none such."""
+
+    def set_regset(self, task: Task, kind: int, data: bytes) -> None:
+        """The same back (PTRACE_SETREGSET); ``data`` may be the beginning of the set, in whole words."""
+
+    def arch_ptrace(self, tracer: Task, child: Task, request: int, addr: int, data: int) -> int:
+        """Requests that only this architecture has; KernelError(EIO): not one of them."""
+
     def set_single_step(self, task: Task, on: bool) -> None: ...
+
+    def single_step_info(self, task: Task) -> SigInfo:
+        """The SIGTRAP for a step over a system call, which the CPU does not report (``user_single_step_report``)."""
 
     # -- layouts
 

@@ -17,7 +17,7 @@ from minikern import Config, Machine, Stream
 
 ARCHES = ("x86_64", "aarch64")
 DEBIAN_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
-TIMEOUT_S = 120
+TIMEOUT_S = 60
 PLAIN_ENV = {"PATH": "/usr/bin:/bin", "HOME": "/", "LC_ALL": "C", "TZ": "UTC"}
 
 # Where the host itself can be the witness: it runs the very same binary.

@@ -6,6 +6,7 @@ authentication and memory tagging, which AT_HWCAP does not offer either.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +53,7 @@ class Arm64:
     capstone = (1, 0)  # CS_ARCH_ARM64, CS_MODE_ARM
     audit_arch = 0xC00000B7  # AUDIT_ARCH_AARCH64
     platform = b"aarch64"
-    syscalls = SYSCALLS
+    syscalls: Mapping[int, str] = SYSCALLS
     own_syscalls = calls.TABLE
     restart_syscall_nr = 128
     minsigstksz = 4720  # AT_MINSIGSTKSZ: room that a signal frame takes at most
@@ -201,6 +202,7 @@ class Arm64:
     # -- what has a file of its own
 
     exception_info = traps.exception_info
+    single_step_info = traps.single_step_info
     fault_context = traps.fault_context
     setup_rt_frame = signal.setup_rt_frame
     restore_rt_frame = signal.restore_rt_frame
@@ -208,6 +210,7 @@ class Arm64:
     set_gregs = ptrace.set_gregs
     get_fpregs = ptrace.get_fpregs
     set_fpregs = ptrace.set_fpregs
+    core_regsets: tuple[int, ...] = (0x401, 0x404)  # NT_ARM_TLS, NT_ARM_SYSTEM_CALL
     get_regset = ptrace.get_regset
     set_regset = ptrace.set_regset
     arch_ptrace = ptrace.arch_ptrace

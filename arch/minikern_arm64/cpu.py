@@ -67,6 +67,7 @@ _ENTER_USER_MODE = struct.pack(
 
 
 _LOAD_EXCLUSIVE = struct.pack("<3I", 0xC85F7C01, 0xD2800000, 0xD4000001)  # ldxr x1, [x0]; mov x0, #0; svc #0
+_STOP_PROBE = struct.pack("<2I", 0x58000000, 0xD4000001)  # ldr x0, .; svc #0
 _NO_ADDRESS = b"\xff" * 8
 
 
@@ -98,4 +99,5 @@ SPEC = CpuSpec(
     syscall_interrupt=EXCP_SVC,
     page_size=4096,
     tag_mask=0xFF << 56,
+    stop_probe=_STOP_PROBE,
 )

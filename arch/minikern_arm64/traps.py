@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from minikern.engine.arena import PAGE_SHIFT
 from minikern.engine.cpu import SINGLE_STEP, TABLE_SHIFT, Access
-from minikern.kernel.siginfo import FaultCode, Layout, SigInfo, Signal
+from minikern.kernel.siginfo import FaultCode, Layout, SiCode, SigInfo, Signal
 from minikern.mm.uaccess import access_remote_vm
 from minikern_arm64.cpu import EXCP_BKPT, EXCP_DATA_ABORT, REG_PC
 
@@ -60,6 +60,11 @@ def exception_info(arch: Arm64, task: Task) -> SigInfo:
     if exception == EXCP_BKPT:
         return SigInfo(Signal.SIGTRAP, FaultCode.TRAP_BRKPT, layout=Layout.FAULT, addr=pc)
     return SigInfo(Signal.SIGILL, FaultCode.ILL_ILLOPC, layout=Layout.FAULT, addr=pc)
+
+
+def single_step_info(arch: Arm64, task: Task) -> SigInfo:
+    """A step over a system call. Source: ``include/linux/ptrace.h:user_single_step_report``."""
+    return SigInfo(Signal.SIGTRAP, SiCode.SI_USER)
 
 
 def fault_context(arch: Arm64, task: Task, address: int, access: int) -> SigInfo | None:

@@ -6,6 +6,7 @@ protection keys, and the alternative to SYSCALL (``int 0x80``), which faults as 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class X86_64:
     capstone = (3, 8)  # CS_ARCH_X86, CS_MODE_64
     audit_arch = 0xC000003E  # AUDIT_ARCH_X86_64
     platform = b"x86_64"
-    syscalls = SYSCALLS
+    syscalls: Mapping[int, str] = SYSCALLS
     own_syscalls = calls.TABLE
     restart_syscall_nr = 219
     minsigstksz = 1104  # AT_MINSIGSTKSZ: room that a signal frame takes at most
@@ -211,6 +212,7 @@ class X86_64:
     # -- what has a file of its own
 
     exception_info = traps.exception_info
+    single_step_info = traps.single_step_info
     fault_context = traps.fault_context
     setup_rt_frame = signal.setup_rt_frame
     restore_rt_frame = signal.restore_rt_frame
@@ -218,6 +220,7 @@ class X86_64:
     set_gregs = ptrace.set_gregs
     get_fpregs = ptrace.get_fpregs
     set_fpregs = ptrace.set_fpregs
+    core_regsets: tuple[int, ...] = (0x202,)  # NT_X86_XSTATE
     get_regset = ptrace.get_regset
     set_regset = ptrace.set_regset
     arch_ptrace = ptrace.arch_ptrace

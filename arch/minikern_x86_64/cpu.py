@@ -90,6 +90,7 @@ _ENTER_USER_MODE = bytes.fromhex(
     "801f0000"  # data: MXCSR
 )
 _HLT = bytes.fromhex("f4")
+_STOP_PROBE = bytes.fromhex("488b05f9ffffff 0f05")  # mov rax, [rip - 7]; syscall
 _CPUID = bytes.fromhex("0fa2 0f05")
 
 _HWCAP2_FSGSBASE: Final = 1 << 1
@@ -117,6 +118,7 @@ SPEC = CpuSpec(
     pc_index=REG_RIP,
     setup=_setup,
     syscall_instruction=_UC_INS_SYSCALL,
+    stop_probe=_STOP_PROBE,
 )
 
 

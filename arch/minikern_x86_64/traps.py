@@ -95,6 +95,13 @@ def exception_info(arch: X86_64, task: Task) -> SigInfo:
     return SigInfo(signal, code, layout=Layout.FAULT, addr=arch.regs[REG_RIP])
 
 
+def single_step_info(arch: X86_64, task: Task) -> SigInfo:
+    """A step over a system call. Source: ``arch/x86/kernel/ptrace.c:user_single_step_report``."""
+    thread = arch.thread(task)
+    thread.trap_nr, thread.error_code = TrapNr.DB, 0
+    return SigInfo(Signal.SIGTRAP, FaultCode.TRAP_BRKPT, layout=Layout.FAULT, addr=arch.regs[REG_RIP])
+
+
 def fault_context(arch: X86_64, task: Task, address: int, access: int) -> SigInfo | None:
     """Note a page fault where a signal frame shows it. Source: ``arch/x86/mm/fault.c:set_signal_archinfo``.
 

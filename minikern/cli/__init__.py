@@ -49,7 +49,8 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     try:
         status = app(prog_name="minikern", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before we came
+            sys.stdout.flush()
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "minikern"

@@ -40,7 +40,9 @@ _FIRST_GROWTH: Final = 256
 _LAST_GROWTH: Final = 1 << 20
 _REMEMBERED_SPACES: Final = 1024
 
-_HANDLE_WORDS: Final = 256  # of the engine's struct, which is several times larger
+_HANDLE_WORDS: Final = 512  # of the engine's struct, which is several times larger
+_FLAGS: Final = bytes((0, 1, 0, 1))  # four flags side by side in it, as they are while nothing runs …
+_WHOLE_BLOCKS: Final = 2  # … and which of them it is about
 _WINDOW: Final = 1 << 62  # drop_code looks physical pages up here; fills for the guest never are at this address
 SCRATCH_VADDR: Final = 0x10000  # where `Cpu.execute` runs its instructions
 
@@ -94,6 +96,7 @@ class CpuSpec:
     syscall_interrupt: int | None = None  # … or the interrupt number, where they come as an exception
     page_size: int | None = None  # to be set first, where the engine's own is not 4 KiB
     tag_mask: int = 0  # the top bits of an address, where the MMU ignores them
+    stop_probe: bytes = b""  # a load from the page in which it is, then the system-call instruction
 
 
 class Cpu(Engine):
@@ -137,6 +140,7 @@ class Cpu(Engine):
         self._count = ctypes.c_size_t(0)
         self._flush_word = ctypes.c_uint(lib.CTL_FLUSH_TLB)
         self._invalid_address: memoryview | None = None
+        self._whole_blocks: ctypes.c_uint8 | None = None  # the engine's flag: stop between blocks only
         self._scratch = Arena(PAGE_SIZE)
         self._scratch_paddr = arena.size
         self._spare = self.new_context()
@@ -228,6 +232,8 @@ class Cpu(Engine):
     def single_step(self, on: bool) -> None:
         if on and not self._count.value:
             self._control(lib.CTL_FLUSH_CODE)  # what is there does not count instructions
+        if self._whole_blocks is not None:
+            self._whole_blocks.value = not on
         self._count.value = int(on)
 
     # -- callbacks: the hot path.  Nothing may be raised out of them: Python would print and forget it.
@@ -373,6 +379,7 @@ class Cpu(Engine):
         """Let the architecture put the processor into user mode, and remember that state."""
         self._invalid_address = self._find_invalid_address()
         self.spec.setup(self)
+        self._whole_blocks = self._find_whole_blocks()
         for index in range(len(self.regs)):
             self.regs[index] = 0
         self.set_space(_Nowhere())
@@ -393,6 +400,36 @@ class Cpu(Engine):
             self.run(address)
             candidates = {index for index in candidates if words[index] == address}
         return words[candidates.pop() :] if len(candidates) == 1 else None
+
+    def _find_whole_blocks(self) -> ctypes.c_uint8 | None:
+        """Set the flag in the engine's struct that makes `stop` take effect between blocks only, and find it by that.
+
+        Without it the engine looks for a stop behind every access to memory as well, and leaves the instruction to be
+        done again that has just made one: a counter in memory is then incremented twice (unicorn issue 1355).  The flag is
+        there for blocks that must not be taken apart; code translated while it is set has no such looks, and is faster.
+        """
+        start = self._handle.value or 0
+        struct = bytes(words_at(start, _HANDLE_WORDS))
+        at = struct.find(_FLAGS)
+        while at >= 0:
+            flag = ctypes.c_uint8.from_address(start + at + _WHOLE_BLOCKS)
+            flag.value = 1
+            if self._stops_behind_block():
+                return flag
+            flag.value = 0
+            at = struct.find(_FLAGS, at + 1)
+        return None
+
+    def _stops_behind_block(self) -> bool:
+        """Whether a stop that comes during an access to memory waits for the end of the block."""
+        before = self.snapshot()
+        self._scratch.view[: len(self.spec.stop_probe)] = self.spec.stop_probe
+        self._control(lib.CTL_FLUSH_CODE)
+        self.set_space(_StopsAtLoad(self, self._scratch_paddr))
+        trap = self.run(SCRATCH_VADDR)
+        self._stop_requested = False
+        self.restore(before)
+        return trap is Trap.SYSCALL
 
     def execute(self, code: bytes) -> Trap:
         """Run a few instructions, which must end in a trap, from a page that only this call can reach; for set-up.
@@ -424,3 +461,16 @@ class _Scratch(_Nowhere):
 
     def fault(self, vaddr: int, _access: int) -> int:
         return self._paddr | _ALL if vaddr == SCRATCH_VADDR else 0
+
+
+class _StopsAtLoad(_Scratch):
+    """The same, but whoever reads from it is stopped."""
+
+    def __init__(self, cpu: Cpu, paddr: int) -> None:
+        super().__init__(paddr)
+        self._cpu = cpu
+
+    def fault(self, vaddr: int, access: int) -> int:
+        if access == Access.READ:
+            self._cpu.stop()
+        return super().fault(vaddr, access) & ~_READ_WRITE | access

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
+from minikern.fs.fsnotify import In, fsnotify_dentry
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.flags import fast_flags
@@ -85,6 +86,7 @@ def notify_change(task: Task, path: Path, attr: Iattr) -> None:
     """Change attributes of what ``path`` names, if the task may. Source: ``fs/attr.c:notify_change``."""
     path.mount.want_write()
     change_inode(task, path.dentry.inode, attr)
+    fsnotify_dentry(task.kernel, path.dentry, In.ATTRIB)
 
 
 def change_inode(task: Task, inode: Inode, attr: Iattr) -> None:
@@ -113,14 +115,20 @@ def setattr_should_drop_sgid(task: Task, inode: Inode) -> bool:
     return not task.cred.in_group(inode.gid) and not capable(task, Cap.FSETID)
 
 
-def file_remove_privs(task: Task, inode: Inode) -> None:
-    """Writing to a set-id program makes it an ordinary one. Source: ``fs/inode.c:file_remove_privs``."""
-    if not inode.mode & (stat.S_ISUID | stat.S_ISGID) or not stat.S_ISREG(inode.mode):
-        return
+def setattr_should_drop_suidgid(task: Task, inode: Inode) -> Attr:
+    """Which set-id bits a change of data takes away. Source: ``fs/attr.c:setattr_should_drop_suidgid``."""
     kill = Attr(0)
+    if not inode.mode & (stat.S_ISUID | stat.S_ISGID) or not stat.S_ISREG(inode.mode):
+        return kill
     if inode.mode & stat.S_ISUID:
         kill |= Attr.KILL_SUID
     if setattr_should_drop_sgid(task, inode):
         kill |= Attr.KILL_SGID
-    if kill and not capable(task, Cap.FSETID):
+    return Attr(0) if kill and capable(task, Cap.FSETID) else kill
+
+
+def file_remove_privs(task: Task, inode: Inode) -> None:
+    """Writing to a set-id program makes it an ordinary one. Source: ``fs/inode.c:file_remove_privs``."""
+    kill = setattr_should_drop_suidgid(task, inode)
+    if kill:
         change_inode(task, inode, Iattr(kill | Attr.FORCE))

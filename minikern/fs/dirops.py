@@ -9,6 +9,7 @@ import stat
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
+from minikern.fs.fsnotify import In, fsnotify_inode, fsnotify_move, fsnotify_name
 from minikern.fs.namei import (
     At,
     Lookup,
@@ -23,11 +24,13 @@ from minikern.fs.path import Path as FsPath
 from minikern.fs.permission import May, inode_permission, may_create, may_delete
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import DirFd, Int, Mode, Path, UInt, syscall
 from minikern.kernel.waitqueue import Result
 
 if TYPE_CHECKING:
     from minikern.fs.dcache import Dentry
+    from minikern.fs.inode import Inode
     from minikern.kernel.task import Task
 
 S_IALLUGO = 0o7777
@@ -35,6 +38,7 @@ S_IRWXUGO = 0o777
 _DIR_MODE = S_IRWXUGO | stat.S_ISVTX  # what mkdir(2) can set
 
 
+@fast_flags
 class Rename(IntFlag):
     """Flags of renameat2 (``RENAME_*``)."""
 
@@ -81,8 +85,14 @@ def do_mkdirat(task: Task, dfd: int, pathname: int, mode: int) -> int:
     nd = filename_create(task, dfd, getname(task, pathname), is_dir=True)
     directory = nd.path.dentry
     may_create(task, directory.inode)
-    directory.add(nd.last, directory.inode.mkdir(task, nd.last, _umasked(task, mode & _DIR_MODE)))
+    _made(task, directory, nd.last, directory.inode.mkdir(task, nd.last, _umasked(task, mode & _DIR_MODE)))
     return 0
+
+
+def _made(task: Task, directory: Dentry, name: bytes, inode: Inode) -> Dentry:
+    """A name was made: let it be known. Source: ``d_instantiate`` and ``fsnotify_create``."""
+    fsnotify_name(task.kernel, directory.inode, name, inode, In.CREATE)
+    return directory.add(name, inode)
 
 
 @syscall("mknodat")
@@ -121,7 +131,7 @@ def vfs_mknod(task: Task, directory: Dentry, name: bytes, mode: int, dev: int) -
     is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
     if is_device and not capable(task, Cap.MKNOD):
         raise KernelError(Errno.EPERM)
-    return directory.add(name, directory.inode.create(task, name, mode, dev if is_device else 0))
+    return _made(task, directory, name, directory.inode.create(task, name, mode, dev if is_device else 0))
 
 
 @syscall("symlinkat")
@@ -136,7 +146,7 @@ def do_symlinkat(task: Task, oldname: int, newdfd: int, newname: int) -> int:
     nd = filename_create(task, newdfd, getname(task, newname))
     directory = nd.path.dentry
     may_create(task, directory.inode)
-    directory.add(nd.last, directory.inode.symlink(task, nd.last, target))
+    _made(task, directory, nd.last, directory.inode.symlink(task, nd.last, target))
     return 0
 
 
@@ -168,7 +178,8 @@ def do_linkat(task: Task, olddfd: int, oldname: int, newdfd: int, newname: int, 
         raise KernelError(Errno.ENOENT)
     directory.inode.link(task, inode, nd.last)
     inode.linkable = False
-    directory.add(nd.last, inode)
+    fsnotify_inode(task.kernel, inode, In.ATTRIB)
+    _made(task, directory, nd.last, inode)
     return 0
 
 
@@ -184,8 +195,14 @@ def sys_unlinkat(task: Task, dfd: DirFd, pathname: Path, flag: Int) -> Result:
 
 
 def do_unlinkat(task: Task, dfd: int, pathname: int) -> int:
-    """Source: ``fs/namei.c:do_unlinkat``, ``vfs_unlink``."""
-    nd = filename_parentat(task, dfd, getname(task, pathname))
+    """Source: ``fs/namei.c:do_unlinkat``."""
+    unlink_name(task, dfd, getname(task, pathname))
+    return 0
+
+
+def unlink_name(task: Task, dfd: int, name: bytes) -> None:
+    """Remove a name that is no directory's. Source: ``fs/namei.c:do_unlinkat``, ``vfs_unlink``."""
+    nd = filename_parentat(task, dfd, name)
     if nd.last in _DOTS:
         raise KernelError(Errno.EISDIR)
     nd.path.mount.want_write()
@@ -196,9 +213,15 @@ def do_unlinkat(task: Task, dfd: int, pathname: int) -> int:
     may_delete(task, directory, dentry, is_dir=False)
     if dentry.mounted:
         raise KernelError(Errno.EBUSY)
-    directory.unlink(task, nd.last, dentry.inode)
+    inode = dentry.inode
+    inode.ihold()  # whoever watches it hears of the lost link before its end
+    try:
+        directory.unlink(task, nd.last, inode)
+        fsnotify_inode(task.kernel, inode, In.ATTRIB)
+    finally:
+        inode.iput()
+    fsnotify_name(task.kernel, directory, nd.last, inode, In.DELETE)
     dentry.drop()
-    return 0
 
 
 def do_rmdir(task: Task, dfd: int, pathname: int) -> int:
@@ -217,7 +240,9 @@ def do_rmdir(task: Task, dfd: int, pathname: int) -> int:
     may_delete(task, directory, dentry, is_dir=True)
     if dentry.mounted:
         raise KernelError(Errno.EBUSY)
-    directory.rmdir(task, nd.last, dentry.inode)
+    inode = dentry.inode
+    directory.rmdir(task, nd.last, inode)
+    fsnotify_name(task.kernel, directory, nd.last, inode, In.DELETE)
     dentry.drop()
     return 0
 
@@ -303,7 +328,17 @@ def vfs_rename(
     if old.mounted or (new is not None and new.mounted):
         raise KernelError(Errno.EBUSY)
 
-    source_dir.rename(task, old.name, source, target_dir, new_name, target, exchange=exchange)
+    old_name = old.name
+    held = target if target is not None else source
+    held.ihold()
+    try:
+        source_dir.rename(task, old_name, source, target_dir, new_name, target, exchange=exchange)
+        replaced = None if exchange else target
+        fsnotify_move(task.kernel, source_dir, old_name, target_dir, new_name, source, replaced)
+        if exchange and target is not None:
+            fsnotify_move(task.kernel, target_dir, new_name, source_dir, old_name, target)
+    finally:
+        held.iput()
     if exchange:
         assert new is not None
         old.exchange(new)

@@ -49,7 +49,7 @@ class EventFd(AnonFile):
             return Wait((self.wqh,), wchan="eventfd_read")
         taken = 1 if self.semaphore else self.counter
         self.counter -= taken
-        self.wqh.wake_up_all(Poll.OUT)
+        self.wqh.wake_up(key=Poll.OUT)
         return taken.to_bytes(_COUNT_BYTES, "little")
 
     def write(self, task: Task, data: bytes | memoryview, pos: int) -> int | Wait:
@@ -81,7 +81,7 @@ def _add(file: EventFd, added: int) -> int | Wait:
             raise KernelError(Errno.EAGAIN)
         return Wait((file.wqh,), partial(_add, file, added), wchan="eventfd_write")
     file.counter += added
-    file.wqh.wake_up_all(Poll.IN)
+    file.wqh.wake_up(key=Poll.IN)
     return _COUNT_BYTES
 
 

@@ -142,6 +142,11 @@ class HostInode(Inode):
         """The number of the host's file system."""
         return self.dev
 
+    def birth_ns(self) -> int | None:
+        """When it was made on the host."""
+        host, name = self.place()
+        return host.birth_ns(name)
+
     def blocks(self) -> int:
         """512-byte blocks on the host."""
         return self.host_blocks

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from minikern.engine.arena import PAGE_SIZE
 from minikern.fs.attr import ATTR_TIMES, Attr, Iattr
+from minikern.fs.fsnotify import In, fsnotify_file, fsnotify_inoderemove
 from minikern.fs.kstat import Kstat
 from minikern.kernel.errno import Errno, KernelBug, KernelError
 
@@ -69,7 +70,7 @@ class Inode:
         self.mapping: AddressSpace | None = None  # the page cache of a regular file
         self.pipe: Pipe | None = None  # what runs through a FIFO or pipe while somebody has it open
         self.linkable = False  # has no name, but may be given one (O_TMPFILE)
-        self.i_count = 0  # files open on it
+        self.i_count = 0  # files open on it, and whoever holds it for a moment
         self.i_writecount = 0  # > 0: open for writing so often; < 0: executed so often
         self.xattrs: dict[bytes, bytes] | None = None  # extended attributes kept in memory; None: never had one
         self.flock_ctx: FileLockContext | None = None  # locks of any kind; None: never had one
@@ -158,8 +159,11 @@ class Inode:
             atime_ns=self.atime_ns,
             mtime_ns=self.mtime_ns,
             ctime_ns=self.ctime_ns,
-            btime_ns=self.btime_ns,
         )
+
+    def birth_ns(self) -> int | None:
+        """When it was made, in ns since 1970; None: nobody knows."""
+        return self.btime_ns or None
 
     def device(self) -> int:
         """The device number that stat(2) shows."""
@@ -225,6 +229,7 @@ class Inode:
 
     def evict(self) -> None:
         """Nobody can reach the inode any more: free what it holds (``s_op->evict_inode``)."""
+        fsnotify_inoderemove(self)
         if self.mapping is not None:
             self.mapping.evict()
 
@@ -234,6 +239,8 @@ class Inode:
         """The last reference to a file on this inode is gone. Source: ``fs/file_table.c:__fput``."""
         from minikern.fs.file import FMode
 
+        if not file.f_mode & FMode.PATH:
+            fsnotify_file(file, In.CLOSE_WRITE if file.f_mode & FMode.WRITE else In.CLOSE_NOWRITE)
         if self.flock_ctx is not None:
             self.flock_ctx.remove_file(file)
         if file.f_mode & FMode.WRITER:
@@ -245,8 +252,12 @@ class Inode:
         if self.flock_ctx is not None:
             self.flock_ctx.remove_posix(files)
 
+    def ihold(self) -> None:
+        """Keep it from being evicted for a moment (``ihold``)."""
+        self.i_count += 1
+
     def iput(self) -> None:
-        """One file less is open on it. Source: ``fs/inode.c:iput``."""
+        """One reference less. Source: ``fs/inode.c:iput``."""
         self.i_count -= 1
         if self.i_count < 0:
             raise KernelBug(f"{self!r} released more often than it was opened")

@@ -22,6 +22,6 @@ class Kstat:
     atime_ns: int  # nanoseconds since 1970
     mtime_ns: int
     ctime_ns: int
-    btime_ns: int  # birth; 0: not known
+    btime_ns: int | None = None  # birth; None: not known, or not asked for
     attributes: int = 0  # STATX_ATTR_*
     mnt_id: int = 0

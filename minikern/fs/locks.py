@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.file import File, FilesStruct, FMode
 from minikern.fs.kdev_t import major, minor
 from minikern.kernel.errno import ERESTARTSYS, Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Fd, UInt, syscall
 from minikern.kernel.waitqueue import Result, Wait, WaitQueue
 from minikern.mm.uaccess import copy_from_user, copy_to_user
@@ -38,6 +39,7 @@ class LockType(IntEnum):
     UNLOCK = 2
 
 
+@fast_flags
 class Flock(IntFlag):
     """Operations of flock(2) (``LOCK_*``)."""
 

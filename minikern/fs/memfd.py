@@ -16,6 +16,7 @@ from minikern.fs.open_namei import vfs_open
 from minikern.fs.path import Path
 from minikern.fs.ramfs import RamFile, Seal
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import CStr, UInt, syscall
 from minikern.kernel.waitqueue import Result
 from minikern.mm.uaccess import strncpy_from_user
@@ -29,6 +30,7 @@ _NAME_MAX = 255 - len(_PREFIX)
 _ALL_SEALS = Seal.SEAL | Seal.SHRINK | Seal.GROW | Seal.WRITE | Seal.FUTURE_WRITE | Seal.EXEC
 
 
+@fast_flags
 class Mfd(IntFlag):
     """Flags of memfd_create (``MFD_*``)."""
 

@@ -1,6 +1,6 @@
 """The line discipline of terminals: line editing, echo, signals from the keyboard, output processing.
 
-Mirrors ``drivers/tty/n_tty.c``; `n_tty_read` and `n_tty_write` are the two halves that processes call. Echo goes through
+Mirrors ``drivers/tty/n_tty.c``. Echo goes through
 a queue of its own, because output may be held back while input is edited. Left out: EXTPROC, parity, auditing.
 """
 
@@ -9,24 +9,18 @@ from __future__ import annotations
 import re
 from collections import deque
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING
 
-from minikern.fs.file import OpenFlag, Poll
+from minikern.fs.file import Poll
 from minikern.fs.termbits import CC, DISABLED, IFlag, LFlag, OFlag, Termios
-from minikern.fs.tty_jobctrl import tty_check_change, tty_signal_pgrp
-from minikern.kernel.errno import ERESTARTSYS, Errno, KernelError
+from minikern.fs.tty_jobctrl import tty_signal_pgrp
 from minikern.kernel.siginfo import Signal
-from minikern.kernel.waitqueue import Result, Wait, WaitQueue
 
 if TYPE_CHECKING:
-    from minikern.fs.tty import Tty, TtyFile
-    from minikern.kernel.task import Task
+    from minikern.fs.tty import Tty
 
 N_TTY_BUF_SIZE = 4096
-WAKEUP_CHARS = 256  # a terminal with less than that on its way to the user is writable
 _TAB = 8  # columns
-_DECISECOND_NS = 10**8  # unit of VTIME
 _ESCAPED = re.compile(rb"[\x00-\x1f\x7f]")  # what output processing has to look at
 _PARMRK_DOUBLED = 0xFF
 _INPUT_WORK = IFlag.ISTRIP | IFlag.INLCR | IFlag.IGNCR | IFlag.ICRNL | IFlag.IUCLC | IFlag.IXON | IFlag.PARMRK
@@ -511,108 +505,3 @@ class NTty:
 
 def _iscntrl(char: int) -> bool:
     return char < 0x20 or char == 0x7F
-
-
-def n_tty_read(file: TtyFile, task: Task, count: int) -> bytes | Wait:
-    """Source: ``drivers/tty/n_tty.c:n_tty_read``."""
-    tty = file.tty
-    ldisc = tty.ldisc
-    tty_check_change(task, tty, Signal.SIGTTIN)
-    if tty.packet and tty.link is not None and tty.link.pktstatus:
-        status, tty.link.pktstatus = tty.link.pktstatus, 0
-        return bytes((status,))
-    if not count:
-        return b""
-
-    minimum = timeout_ns = 0
-    if not ldisc.icanon:
-        minimum = min(tty.termios.cc[CC.VMIN], count)
-        timeout_ns = tty.termios.cc[CC.VTIME] * _DECISECOND_NS
-    waived, file.minimum_waived = file.minimum_waived, False
-    if ldisc.input_available(1 if waived else max(1, minimum)):
-        data = ldisc.take(count - tty.packet)
-        tty.input_taken()
-        return bytes((TIOCPKT_DATA,)) + data if tty.packet else data
-
-    if tty.other_closed:
-        raise KernelError(Errno.EIO)
-    if waived or not (ldisc.icanon or minimum or timeout_ns):
-        return b""  # its time was up, or VMIN and VTIME are both 0
-    if file.f_flags & OpenFlag.NONBLOCK:
-        raise KernelError(Errno.EAGAIN)
-    # The time limit begins with the call if VMIN is 0, else with the first byte, and again with every further one.
-    timed = timeout_ns and (not minimum or ldisc.buf)
-    return Wait(
-        (tty.read_wait,),
-        deadline_ns=task.kernel.sources.monotonic_ns() + timeout_ns if timed else None,
-        timed_out=partial(_read_what_is_there, file, task),
-        interrupted=partial(_read_what_is_there, file, task) if minimum and ldisc.buf else -ERESTARTSYS,
-        wchan="n_tty_read",
-    )
-
-
-def _read_what_is_there(file: TtyFile, task: Task) -> Result:
-    """Run the call once more, and let it be content with what has come."""
-    from minikern.kernel.entry import invoke
-
-    file.minimum_waived = True
-    return invoke(task)
-
-
-def n_tty_write(file: TtyFile, task: Task, data: bytes | memoryview) -> int | Wait:
-    """Source: ``drivers/tty/n_tty.c:n_tty_write``."""
-    if file.tty.termios.lflag & LFlag.TOSTOP:
-        tty_check_change(task, file.tty)
-    file.tty.ldisc.process_echoes()
-    return _write_rest(file, bytes(data), 0)
-
-
-def _write_rest(file: TtyFile, data: bytes, done: int) -> int | Wait:
-    """Write ``data[done:]``, sleeping while the driver takes nothing."""
-    tty = file.tty
-    while done < len(data):
-        if file.hung_up or tty.io_error:
-            if not done:
-                raise KernelError(Errno.EIO)
-            return done
-        room = tty.write_room()
-        piece = data[done : done + room]
-        if room and tty.termios.oflag & OFlag.OPOST:
-            out, dealt = tty.ldisc.process_output(piece, room)
-            if out:
-                tty.write(out)
-        else:
-            dealt = tty.write(piece) if room else 0
-        done += dealt
-        if dealt:
-            continue
-        if file.f_flags & OpenFlag.NONBLOCK:
-            if not done:
-                raise KernelError(Errno.EAGAIN)
-            return done
-        return Wait(
-            (tty.write_wait,),
-            partial(_write_rest, file, data, done),
-            interrupted=done or -ERESTARTSYS,
-            wchan="n_tty_write",
-        )
-    return done
-
-
-def n_tty_poll(file: TtyFile, queues: list[WaitQueue] | None) -> int:
-    """Source: ``drivers/tty/n_tty.c:n_tty_poll``."""
-    tty = file.tty
-    if queues is not None:
-        queues.append(tty.read_wait)
-        queues.append(tty.write_wait)
-    mask = 0
-    cc = tty.termios.cc
-    if tty.ldisc.input_available(max(1, cc[CC.VMIN]) if not cc[CC.VTIME] else 1):
-        mask |= Poll.IN | Poll.RDNORM
-    if tty.packet and tty.link is not None and tty.link.pktstatus:
-        mask |= Poll.PRI | Poll.IN | Poll.RDNORM
-    if tty.other_closed:
-        mask |= Poll.HUP
-    if tty.chars_in_buffer() < WAKEUP_CHARS and tty.write_room() > 0:
-        mask |= Poll.OUT | Poll.WRNORM
-    return mask

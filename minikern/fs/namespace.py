@@ -16,6 +16,8 @@ from minikern.kernel.flags import fast_flags
 
 if TYPE_CHECKING:
     from minikern.fs.dcache import Dentry
+    from minikern.fs.fsnotify import Mark
+    from minikern.fs.inode import Inode
     from minikern.fs.super import SuperBlock
 
 
@@ -96,6 +98,8 @@ class MountNamespace:
 
     mounts: list[Mount] = field(default_factory=list)  # in the order in which they were made
     covered: dict[tuple[Mount, Dentry], Mount] = field(default_factory=dict)  # what is mounted on top of what
+    marks: dict[Inode, list[Mark]] = field(default_factory=dict)  # who watches which inode (inotify)
+    move_cookie: int = 0  # ties the two events of a rename together
     shm_mnt: Mount = None  # type: ignore[assignment]  # where memfd files are; mounted nowhere
     last_id: int = 0
     last_anon_dev: int = 0  # minor numbers of file systems without a device
@@ -123,21 +127,31 @@ class MountNamespace:
         self.last_id += 1
         mount = Mount(self.last_id, sb, root if root is not None else sb.root, source, flags)
         if where is not None:
-            where = self.topmost(where)
-            mount.parent = where.mount
-            mount.mountpoint = where.dentry
-            self.covered[where.mount, where.dentry] = mount
-            where.dentry.mounted += 1
+            self._cover(mount, self.topmost(where))
         self.mounts.append(mount)
         return mount
 
     def detach(self, mount: Mount) -> None:
         """Take a mount out of the tree. Source: ``fs/namespace.c:umount_tree``."""
+        self._uncover(mount)
+        self.mounts.remove(mount)
+
+    def move(self, mount: Mount, where: Path) -> None:
+        """Mount it somewhere else. Source: ``fs/namespace.c:do_move_mount``."""
+        self._uncover(mount)
+        self._cover(mount, self.topmost(where))
+
+    def _cover(self, mount: Mount, where: Path) -> None:
+        mount.parent = where.mount
+        mount.mountpoint = where.dentry
+        self.covered[where.mount, where.dentry] = mount
+        where.dentry.mounted += 1
+
+    def _uncover(self, mount: Mount) -> None:
         assert mount.parent is not None
         del self.covered[mount.parent, mount.mountpoint]
         mount.mountpoint.mounted -= 1
         mount.parent = None
-        self.mounts.remove(mount)
 
     def topmost(self, path: Path) -> Path:
         """What is seen at ``path``: the root of whatever is mounted there. Source: ``fs/namei.c:traverse_mounts``."""

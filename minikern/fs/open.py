@@ -11,8 +11,9 @@ from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING
 
-from minikern.fs.attr import Attr, Iattr, notify_change, setattr_should_drop_sgid
+from minikern.fs.attr import Attr, Iattr, change_inode, notify_change, setattr_should_drop_sgid
 from minikern.fs.file import File, FMode, OpenFlag, filp_close
+from minikern.fs.fsnotify import In, fsnotify_dentry, fsnotify_file
 from minikern.fs.namei import At, Lookup, filename_lookup, getname, user_path_at
 from minikern.fs.open_namei import do_filp_open, do_truncate
 from minikern.fs.path import Path as FsPath
@@ -20,11 +21,13 @@ from minikern.fs.permission import May, inode_permission, path_permission
 from minikern.fs.regular import RegularInode, generic_write_checks
 from minikern.kernel.cred import Cap, SecureBits, capable
 from minikern.kernel.errno import ERESTARTSYS, Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import DirFd, Fd, Int, Long, OpenFlags, Path, Ptr, Size, UInt, syscall
 from minikern.kernel.waitqueue import Result
 from minikern.mm.uaccess import copy_from_user
 
 if TYPE_CHECKING:
+    from minikern.fs.inode import Inode
     from minikern.kernel.cred import Cred
     from minikern.kernel.task import Task
 
@@ -34,6 +37,7 @@ _OPEN_HOW = struct.Struct("<QQQ")  # struct open_how: flags, mode, resolve
 _PAGE_SIZE = 4096
 
 
+@fast_flags
 class Resolve(IntFlag):
     """How openat2 may walk (``RESOLVE_*``)."""
 
@@ -45,6 +49,7 @@ class Resolve(IntFlag):
     CACHED = 0x20
 
 
+@fast_flags
 class Fallocate(IntFlag):
     """Modes of fallocate (``FALLOC_FL_*``)."""
 
@@ -76,6 +81,7 @@ def sys_openat(task: Task, dfd: DirFd, filename: Path, flags: OpenFlags, mode: U
 
 def do_sys_open(task: Task, dfd: int, filename: int, flags: int, mode: int) -> Result:
     """open(2) with flags as `OpenFlag`; what is unknown or makes no sense is overlooked. Source: ``fs/open.c:do_sys_open``."""
+    flags |= OpenFlag.LARGEFILE
     if flags & OpenFlag.PATH:
         flags &= _PATH_FLAGS
     if not flags & (OpenFlag.CREAT | _TMPFILE_ONLY):
@@ -160,6 +166,7 @@ def sys_close(task: Task, fd: Fd) -> Result:
     return 0
 
 
+@fast_flags
 class CloseRange(IntFlag):
     """Flags of close_range (``CLOSE_RANGE_*``)."""
 
@@ -217,6 +224,7 @@ def sys_truncate(task: Task, path: Path, length: Long) -> Result:
         do_truncate(task, inode, length)
     finally:
         inode.put_write_access()
+    fsnotify_dentry(task.kernel, where.dentry, In.MODIFY)
     return 0
 
 
@@ -230,6 +238,7 @@ def sys_ftruncate(task: Task, fd: Fd, length: Long) -> Result:
     if not stat.S_ISREG(file.inode.mode) or not file.f_mode & FMode.WRITE:
         raise KernelError(Errno.EINVAL)
     do_truncate(task, file.inode, length)
+    fsnotify_file(file, In.MODIFY)
     return 0
 
 
@@ -266,6 +275,7 @@ def sys_fallocate(task: Task, fd: Fd, mode: Int, offset: Long, length: Long) -> 
         do_truncate(task, inode, end)
     if not mode & Fallocate.PUNCH_HOLE:
         inode.allocate(offset, length)
+    fsnotify_file(file, In.MODIFY)
     return 0
 
 
@@ -336,7 +346,11 @@ def do_fchmodat(task: Task, dfd: int, filename: int, mode: int, flags: int) -> i
 @syscall("fchmod")
 def sys_fchmod(task: Task, fd: Fd, mode: UInt) -> Result:
     """Source: ``fs/open.c:fchmod``."""
-    return chmod_common(task, _file_path(task, fd), mode)
+    file = _file(task, fd)
+    if file.f_path is not None:
+        return chmod_common(task, file.f_path, mode)
+    change_inode(task, file.inode, Iattr(Attr.MODE, mode=mode & S_IALLUGO))
+    return 0
 
 
 def chmod_common(task: Task, path: FsPath, mode: int) -> int:
@@ -363,12 +377,21 @@ def do_fchownat(task: Task, dfd: int, filename: int, user: int, group: int, flag
 @syscall("fchown")
 def sys_fchown(task: Task, fd: Fd, user: UInt, group: UInt) -> Result:
     """Source: ``fs/open.c:fchown``."""
-    return chown_common(task, _file_path(task, fd), user, group)
+    file = _file(task, fd)
+    if file.f_path is not None:
+        return chown_common(task, file.f_path, user, group)
+    change_inode(task, file.inode, _owner_attr(task, file.inode, user, group))
+    return 0
 
 
 def chown_common(task: Task, path: FsPath, user: int, group: int) -> int:
     """Source: ``fs/open.c:chown_common``."""
-    inode = path.dentry.inode
+    notify_change(task, path, _owner_attr(task, path.dentry.inode, user, group))
+    return 0
+
+
+def _owner_attr(task: Task, inode: Inode, user: int, group: int) -> Iattr:
+    """What chown changes: the ids that are given, and the set-id bits of a program."""
     attr = Iattr(Attr(0), uid=user, gid=group)
     if user != _NO_ID:
         attr.valid |= Attr.UID
@@ -378,17 +401,12 @@ def chown_common(task: Task, path: FsPath, user: int, group: int) -> int:
         attr.valid |= Attr.KILL_SUID
         if setattr_should_drop_sgid(task, inode):
             attr.valid |= Attr.KILL_SGID
-    notify_change(task, path, attr)
-    return 0
+    return attr
 
 
-def _file_path(task: Task, fd: int) -> FsPath:
-    """Where an open file is; EBADF. A file without a place has attributes that nobody can change: EINVAL."""
+def _file(task: Task, fd: int) -> File:
     assert task.files is not None
-    file = task.files.fget(fd)
-    if file.f_path is None:
-        raise KernelError(Errno.EINVAL)
-    return file.f_path
+    return task.files.fget(fd)
 
 
 # -- where the process stands

@@ -8,8 +8,9 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from minikern.fs.attr import Attr, Iattr, change_inode, inode_owner_or_capable, setattr_should_drop_sgid
+from minikern.fs.attr import Attr, Iattr, change_inode, inode_owner_or_capable, setattr_should_drop_suidgid
 from minikern.fs.file import File, FMode, OpenFlag
+from minikern.fs.fsnotify import In, fsnotify_dentry, fsnotify_name
 from minikern.fs.namei import (
     Lookup,
     Nameidata,
@@ -122,13 +123,17 @@ def vfs_create(task: Task, directory: Dentry, name: bytes, mode: int) -> Dentry:
     may_create(task, directory.inode)
     assert task.fs is not None
     mode = stat.S_IFREG | mode & S_IALLUGO & ~task.fs.umask
-    return directory.add(name, directory.inode.create(task, name, mode))
+    inode = directory.inode.create(task, name, mode)
+    fsnotify_name(task.kernel, directory.inode, name, inode, In.CREATE)
+    return directory.add(name, inode)
 
 
 def _do_open(nd: Nameidata, flags: int, *, created: bool) -> File:
     """Check permissions, open, truncate. Source: ``fs/namei.c:do_open``."""
     task, path = nd.task, nd.path
     inode = path.dentry.inode
+    if flags & OpenFlag.CREAT and flags & OpenFlag.EXCL and not created:
+        raise KernelError(Errno.EEXIST)
     if flags & OpenFlag.CREAT and stat.S_ISDIR(inode.mode):
         raise KernelError(Errno.EISDIR)
     if nd.flags & Lookup.DIRECTORY and not stat.S_ISDIR(inode.mode):
@@ -143,10 +148,11 @@ def _do_open(nd: Nameidata, flags: int, *, created: bool) -> File:
             raise KernelError(Errno.EISDIR)
         path.mount.want_write()
     may_open(task, path, acc_mode, flags)
-    file = vfs_open(task, path, flags & ~(OpenFlag.CREAT | OpenFlag.EXCL | OpenFlag.NOCTTY | OpenFlag.TRUNC))
+    file = vfs_open(task, path, flags & ~(OpenFlag.CREAT | OpenFlag.EXCL | OpenFlag.TRUNC))
     if truncate:
         try:
             do_truncate(task, inode, 0)
+            fsnotify_dentry(task.kernel, path.dentry, In.MODIFY)
         except KernelError:
             file.fput()
             raise
@@ -182,9 +188,11 @@ def vfs_open(task: Task, path: Path, flags: int, *, execute: bool = False) -> Fi
         if writer:
             inode.put_write_access()
         raise
+    file.f_flags &= ~OpenFlag.NOCTTY  # only the driver of a terminal cares
     file.f_mode |= _FMODE[flags & OpenFlag.ACCMODE] | (FMode.WRITER if writer else FMode(0))
     if execute:
         file.f_mode |= FMode.EXEC
+    fsnotify_dentry(task.kernel, path.dentry, In.OPEN)
     return file
 
 
@@ -234,9 +242,5 @@ def d_tmpfile(parent: Dentry, inode: Inode) -> Dentry:
 def do_truncate(task: Task, inode: Inode, size: int) -> None:
     """Set the size of a regular file; set-id bits go. Source: ``fs/open.c:do_truncate``."""
     inode_newsize_ok(task, inode, size)
-    valid = Attr.SIZE | Attr.FORCE
-    if inode.mode & stat.S_ISUID:
-        valid |= Attr.KILL_SUID
-    if setattr_should_drop_sgid(task, inode):
-        valid |= Attr.KILL_SGID
-    change_inode(task, inode, Iattr(valid, size=size))
+    kill = setattr_should_drop_suidgid(task, inode)
+    change_inode(task, inode, Iattr(Attr.SIZE | Attr.FORCE | kill, size=size))

@@ -146,6 +146,11 @@ class LowerInode(RamInode):
         """The number of the host's file system."""
         return self.dev
 
+    def birth_ns(self) -> int | None:
+        """When it was made on the host."""
+        host, name = self._host_name()
+        return host.birth_ns(name)
+
     def blocks(self) -> int:
         """512-byte blocks on the host."""
         return self.host_blocks

@@ -62,13 +62,21 @@ class Pipe:
     wr_wait: WaitQueue = field(default_factory=WaitQueue)
     poll_usage: bool = False  # was polled: every write tells, for edge-triggered epoll
 
+    def full(self) -> bool:
+        """Whether no buffer is free (``pipe_full``)."""
+        return len(self.bufs) >= self.max_usage
+
+    def wake_readers(self) -> None:
+        """There is something to read."""
+        self.rd_wait.wake_up(key=_READABLE)
+
     def nbytes(self) -> int:
         """How many bytes wait to be read."""
         return sum(len(buf.data) for buf in self.bufs)
 
     def take(self, count: int) -> bytes:
         """Take up to ``count`` bytes off the ring and wake writers if there is room where there was none."""
-        was_full = len(self.bufs) >= self.max_usage
+        was_full = self.full()
         parts = []
         freed = False
         while count and self.bufs:
@@ -103,9 +111,13 @@ class PipeFile(PseudoFile):
         if not count:
             return b""
         if pipe.bufs:
+            first = pipe.bufs[0]
+            if len(pipe.bufs) == 1 and len(first.data) <= count and pipe.max_usage > 1:
+                pipe.bufs.clear()  # the common case: all of it, and nobody waits for room
+                return first.data
             data = pipe.take(count)
-            if pipe.bufs:
-                pipe.rd_wait.wake_up(key=_READABLE)
+            if pipe.bufs and pipe.rd_wait.tasks:
+                pipe.wake_readers()
             return data
         if not pipe.writers:
             return b""
@@ -119,8 +131,16 @@ class PipeFile(PseudoFile):
         if not size:
             return 0
         pipe = self.pipe
-        if not pipe.bufs or not pipe.readers:
+        if not pipe.readers:
             return pipe_fill(self, task, data, 0)
+        if not pipe.bufs:
+            if size > PIPE_BUF_BYTES:
+                return pipe_fill(self, task, data, 0)
+            # The common case, for which there is no need of a loop: one piece into an empty pipe.
+            packet = bool(self.f_flags & OpenFlag.DIRECT)
+            pipe.bufs.append(PipeBuffer(bytes(data), size, not packet, packet))
+            pipe.wake_readers()
+            return size
 
         done = 0
         last = pipe.bufs[-1]
@@ -197,8 +217,8 @@ def pipe_fill(file: PipeFile, task: Task, data: bytes | memoryview, done: int, s
         bufs.append(PipeBuffer(part, len(part), not packet, packet))
         done += len(part)
     if was_empty or pipe.poll_usage:
-        pipe.rd_wait.wake_up(key=_READABLE)
-    if slept and len(bufs) < pipe.max_usage:
+        pipe.wake_readers()
+    if slept and not pipe.full():
         pipe.wr_wait.wake_up(key=_WRITABLE)
 
     if done == size:

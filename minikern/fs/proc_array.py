@@ -36,6 +36,7 @@ _STATES = {
     TaskState.RUNNING: ("R", "running"),
     TaskState.INTERRUPTIBLE: ("S", "sleeping"),
     TaskState.KILLABLE: ("D", "disk sleep"),
+    TaskState.UNINTERRUPTIBLE: ("D", "disk sleep"),
     TaskState.STOPPED: ("T", "stopped"),
     TaskState.TRACED: ("t", "tracing stop"),
     TaskState.DEAD: ("X", "dead"),

@@ -387,6 +387,13 @@ ENTRIES = (
     Entry(b"oom_score_adj", 0o644, proc_array.show_oom_score_adj, proc_array.store_oom_score_adj),
     Entry(b"loginuid", 0o644, proc_array.show_unset_id),
     Entry(b"sessionid", 0o444, proc_array.show_unset_id),
+    Entry(
+        b"coredump_filter",
+        0o644,
+        proc_task_mmu.show_coredump_filter,
+        proc_task_mmu.store_coredump_filter,
+        group_only=True,
+    ),
     Entry(b"io", 0o400, proc_array.show_io, guarded=True),
     Entry(b"timerslack_ns", 0o666, proc_array.show_timerslack, group_only=True),
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NR_OPEN = 1048576
 _OVERFLOW_ID = 65534
 _UUID_VERSION = 4
+_CORENAME_MAX = 127  # bytes of a core pattern
 
 # What is always the same
 _CONSTANTS = (
@@ -37,8 +38,6 @@ _CONSTANTS = (
     ("fs/protected_symlinks", 0),
     ("fs/suid_dumpable", 0),
     ("kernel/cap_last_cap", int(CAP_LAST_CAP)),
-    ("kernel/core_pattern", "core"),
-    ("kernel/core_uses_pid", 0),
     ("kernel/ngroups_max", 65536),
     ("kernel/osrelease", RELEASE),
     ("kernel/ostype", "Linux"),
@@ -65,6 +64,8 @@ def add_sysctls(root: ProcDir) -> None:
     _add(root, "kernel/pid_max", _pid_max)
     _add(root, "kernel/threads-max", _pid_max)
     _add(root, "kernel/randomize_va_space", _randomize_va_space)
+    _add(root, "kernel/core_pattern", _core_pattern, _set_core_pattern)
+    _add(root, "kernel/core_uses_pid", _core_uses_pid, _set_core_uses_pid)
     _add(root, "kernel/hostname", _hostname, _set_hostname)
     _add(root, "kernel/domainname", _domainname, _set_domainname)
     _add(root, "kernel/random/uuid", _uuid)
@@ -92,6 +93,25 @@ def _pid_max(task: Task) -> str:
 
 def _randomize_va_space(task: Task) -> str:
     return "2\n" if task.kernel.config.aslr else "0\n"
+
+
+def _core_pattern(task: Task) -> bytes:
+    return task.kernel.core_pattern + b"\n"
+
+
+def _set_core_pattern(task: Task, data: bytes) -> None:
+    task.kernel.core_pattern = data.split(b"\n")[0].split(b"\0")[0][:_CORENAME_MAX]
+
+
+def _core_uses_pid(task: Task) -> str:
+    return f"{int(task.kernel.core_uses_pid)}\n"
+
+
+def _set_core_uses_pid(task: Task, data: bytes) -> None:
+    try:
+        task.kernel.core_uses_pid = int(data) != 0
+    except ValueError:
+        raise KernelError(Errno.EINVAL) from None
 
 
 def _hostname(task: Task) -> bytes:

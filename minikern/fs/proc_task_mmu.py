@@ -12,6 +12,7 @@ from minikern.engine.arena import PAGE_SHIFT, PAGE_SIZE
 from minikern.fs.kdev_t import major, minor
 from minikern.fs.path import d_path
 from minikern.fs.procfs import mangle
+from minikern.kernel.errno import Errno, KernelError
 from minikern.mm.pgtable import PAGE_MASK, PTE_ANON, PTE_W, pte_of
 from minikern.mm.uaccess import access_remote_vm
 from minikern.mm.vma import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_PFNMAP, VM_READ, VM_WRITE, Vma, vma_name
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _NAME_COLUMN = 73  # where names begin in maps
 _KIB = 1024
+_DUMP_FILTER_MASK = 0x1FF  # bits that coredump_filter has
 
 
 def show_maps(reader: Task, task: Task) -> bytes:
@@ -113,6 +115,21 @@ def show_statm(reader: Task, task: Task) -> str:
     text = ((mm.end_code + PAGE_SIZE - 1) >> PAGE_SHIFT) - (mm.start_code >> PAGE_SHIFT)
     shared = mm.rss_file + mm.rss_shmem
     return f"{mm.total_vm} {mm.rss} {shared} {text} 0 {mm.data_vm + mm.stack_vm} 0\n"
+
+
+def show_coredump_filter(reader: Task, task: Task) -> str:
+    """Source: ``fs/proc/base.c:proc_coredump_filter_read``."""
+    return f"{task.mm.coredump_filter:08x}\n" if task.mm is not None else ""
+
+
+def store_coredump_filter(writer: Task, task: Task, data: bytes) -> None:
+    """Source: ``fs/proc/base.c:proc_coredump_filter_write``."""
+    if task.mm is None:
+        raise KernelError(Errno.ESRCH)
+    try:
+        task.mm.coredump_filter = int(data, 0) & _DUMP_FILTER_MASK
+    except ValueError:
+        raise KernelError(Errno.EINVAL) from None
 
 
 # -- the task's own memory

@@ -17,6 +17,7 @@ from minikern.fs.regular import RegularInode
 from minikern.fs.super import Kstatfs, SuperBlock
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.mm.filemap import AddressSpace
 
 if TYPE_CHECKING:
@@ -57,6 +58,16 @@ class RamSuper(SuperBlock):
                 inode = RamSpecial(self, ino, mode, uid, gid, rdev)
         inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = current_time(self.kernel)
         return inode
+
+    def kill(self) -> None:
+        """Everything in it is lost; what is open lives until it is closed. Source: ``fs/super.c:kill_litter_super``."""
+        todo = [self.root.inode]
+        for inode in todo:
+            if isinstance(inode, RamDir):
+                todo += [each for each in inode.entries.values() if each is not None]
+                inode.entries.clear()
+            elif inode.nlink:
+                inode.drop_nlink()
 
     def statfs(self) -> Kstatfs:
         """Half of memory, as tmpfs gives itself by default. Source: ``mm/shmem.c:shmem_statfs``."""
@@ -108,6 +119,7 @@ class RamInode(Inode):
         self.ctime_ns = current_time(self.sb.kernel)
 
 
+@fast_flags
 class Seal(IntFlag):
     """What can no longer be done with a file in memory (``F_SEAL_*``)."""
 

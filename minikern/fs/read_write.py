@@ -14,9 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.fs.file import File, FMode, OpenFlag
+from minikern.fs.fsnotify import In, fsnotify_file
 from minikern.fs.readdir import DirFile
 from minikern.fs.regular import RegularFile, generic_write_checks
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Buf, Fd, Int, Long, Ptr, Size, UInt, ULong, syscall
 from minikern.kernel.waitqueue import Exited, Result, Wait
 from minikern.mm.uaccess import copy_from_user, copy_from_user_partial, copy_to_user_partial, get_user, put_user
@@ -32,6 +34,7 @@ _LLONG_SIGN = 1 << 63
 Iovec = list[tuple[int, int]]  # (guest address, bytes)
 
 
+@fast_flags
 class Rwf(IntFlag):
     """Flags of preadv2 and pwritev2 (``RWF_*``)."""
 
@@ -60,6 +63,8 @@ def sys_read(task: Task, fd: Fd, buf: Buf, count: Size) -> Result:
     done = copy_to_user_partial(task, buf, data)
     if file.f_mode & FMode.LSEEK:
         file.f_pos += done
+    if done and task.kernel.mounts.marks:
+        fsnotify_file(file, In.ACCESS)
     return done
 
 
@@ -72,6 +77,8 @@ def sys_write(task: Task, fd: Fd, buf: Buf, count: Size) -> Result:
     done = file.write(task, copy_from_user_partial(task, buf, rw_count(count)), file.f_pos)
     if file.f_mode & FMode.LSEEK and not isinstance(done, Wait):
         advance(file, done)
+    if task.kernel.mounts.marks and not isinstance(done, Wait) and done:
+        fsnotify_file(file, In.MODIFY)
     return done
 
 
@@ -207,6 +214,8 @@ def vfs_readv(task: Task, file: File, iovec: Iovec, pos: int | None) -> Result:
     done = copy_to_iter(task, iovec, data)
     if pos is None and file.f_mode & FMode.LSEEK:
         file.f_pos += done
+    if done:
+        fsnotify_file(file, In.ACCESS)
     return done
 
 
@@ -215,8 +224,12 @@ def vfs_writev(task: Task, file: File, iovec: Iovec, pos: int | None) -> Result:
     if not file.f_mode & FMode.WRITE:
         raise KernelError(Errno.EBADF)
     done = file.write(task, copy_from_iter(task, iovec), file.f_pos if pos is None else pos)
-    if pos is None and file.f_mode & FMode.LSEEK and not isinstance(done, Wait):
+    if isinstance(done, Wait):
+        return done
+    if pos is None and file.f_mode & FMode.LSEEK:
         advance(file, done)
+    if done:
+        fsnotify_file(file, In.MODIFY)
     return done
 
 

@@ -120,7 +120,7 @@ def do_signalfd4(task: Task, ufd: int, mask: int, flags: int) -> int:
     if not isinstance(file, SignalFd):
         raise KernelError(Errno.EINVAL)
     file.blocked = blocked
-    task.sighand.signalfd_wqh.wake_up_all(Poll.IN)
+    task.sighand.signalfd_wqh.wake_up(key=Poll.IN)
     return ufd
 
 

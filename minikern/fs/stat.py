@@ -15,6 +15,7 @@ from minikern.fs.kstat import Kstat
 from minikern.fs.namei import At, Lookup, filename_lookup, getname_flags, user_path_at
 from minikern.fs.super import Kstatfs
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Buf, DirFd, Fd, Int, Path, Ptr, UInt, syscall
 from minikern.kernel.waitqueue import Result
 from minikern.mm.uaccess import copy_to_user
@@ -33,6 +34,7 @@ assert _STATX.size == 256
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 
 
+@fast_flags
 class Statx(IntFlag):
     """Which attributes statx(2) is asked for, or gives (``STATX_*``)."""
 
@@ -41,31 +43,34 @@ class Statx(IntFlag):
     MNT_ID = 0x1000
 
 
-def vfs_getattr(task: Task, path: FsPath) -> Kstat:
-    """Attributes of what ``path`` names. Source: ``fs/stat.c:vfs_getattr``."""
-    kstat = path.dentry.inode.getattr(task)
+def vfs_getattr(task: Task, path: FsPath, request_mask: int = Statx.BASIC_STATS) -> Kstat:
+    """Attributes of what ``path`` names; `Statx` bits say which are wanted. Source: ``fs/stat.c:vfs_getattr``."""
+    inode = path.dentry.inode
+    kstat = inode.getattr(task)
+    if request_mask & Statx.BTIME:
+        kstat.btime_ns = inode.birth_ns()
     kstat.mnt_id = path.mount.id
     if path.dentry is path.mount.root:
         kstat.attributes |= _STATX_ATTR_MOUNT_ROOT
     return kstat
 
 
-def vfs_fstat(task: Task, fd: int) -> Kstat:
+def vfs_fstat(task: Task, fd: int, request_mask: int = Statx.BASIC_STATS) -> Kstat:
     """Attributes of an open file. Source: ``fs/stat.c:vfs_fstat``."""
     assert task.files is not None
     file = task.files.fget_raw(fd)
     if file.f_path is not None:
-        return vfs_getattr(task, file.f_path)
+        return vfs_getattr(task, file.f_path, request_mask)
     return file.inode.getattr(task)
 
 
-def vfs_fstatat(task: Task, dfd: int, filename: int, flags: int) -> Kstat:
+def vfs_fstatat(task: Task, dfd: int, filename: int, flags: int, request_mask: int = Statx.BASIC_STATS) -> Kstat:
     """Attributes by name, or with AT_EMPTY_PATH of ``dfd`` itself. Source: ``fs/stat.c:vfs_fstatat``."""
     if flags & At.EMPTY_PATH and (not filename or not getname_flags(task, filename, flags)):
         if dfd >= 0:
-            return vfs_fstat(task, dfd)
-        return vfs_getattr(task, filename_lookup(task, dfd, b"", Lookup.EMPTY))
-    return vfs_getattr(task, user_path_at(task, dfd, filename, flags))
+            return vfs_fstat(task, dfd, request_mask)
+        return vfs_getattr(task, filename_lookup(task, dfd, b"", Lookup.EMPTY), request_mask)
+    return vfs_getattr(task, user_path_at(task, dfd, filename, flags), request_mask)
 
 
 @syscall("newfstatat")
@@ -96,15 +101,15 @@ def sys_statx(task: Task, dfd: DirFd, filename: Path, flags: UInt, mask: UInt, b
         raise KernelError(Errno.EINVAL)
     if flags & ~(At.SYMLINK_NOFOLLOW | At.NO_AUTOMOUNT | At.EMPTY_PATH | _AT_STATX_SYNC):
         raise KernelError(Errno.EINVAL)
-    copy_to_user(task, buffer, pack_statx(vfs_fstatat(task, dfd, filename, flags)))
+    copy_to_user(task, buffer, pack_statx(vfs_fstatat(task, dfd, filename, flags, mask)))
     return 0
 
 
 def pack_statx(kstat: Kstat) -> bytes:
     """``struct statx``. Source: ``fs/stat.c:cp_statx``."""
-    mask = Statx.BASIC_STATS | Statx.MNT_ID | (Statx.BTIME if kstat.btime_ns else 0)
+    mask = Statx.BASIC_STATS | Statx.MNT_ID | (0 if kstat.btime_ns is None else Statx.BTIME)
     times: list[int] = []
-    for stamp_ns in (kstat.atime_ns, kstat.btime_ns, kstat.ctime_ns, kstat.mtime_ns):
+    for stamp_ns in (kstat.atime_ns, kstat.btime_ns or 0, kstat.ctime_ns, kstat.mtime_ns):
         times += (stamp_ns // _NS, stamp_ns % _NS, 0)
     return _STATX.pack(
         mask,

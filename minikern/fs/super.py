@@ -63,6 +63,9 @@ class SuperBlock:
     def sync_fs(self) -> None:
         """Bring every change to where it stays (``s_op->sync_fs``)."""
 
+    def kill(self) -> None:
+        """It is mounted nowhere any more (``kill_sb``)."""
+
     def show_options(self) -> str:
         """Its own mount options, each with a comma before it."""
         return ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from minikern.fs.file import FMode
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Fd, Int, Long, Size, UInt, syscall
 from minikern.kernel.waitqueue import Result
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _SYNCABLE = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFBLK, stat.S_IFLNK)
 
 
+@fast_flags
 class SyncFileRange(IntFlag):
     """Flags of sync_file_range (``SYNC_FILE_RANGE_*``)."""
 

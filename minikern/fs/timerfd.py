@@ -62,7 +62,7 @@ class TimerFd(AnonFile):
         """The timer's function; it is armed again by whoever looks. Source: ``fs/timerfd.c:timerfd_triggered``."""
         self.expired = True
         self.ticks += 1
-        self.wqh.wake_up_all(Poll.IN)
+        self.wqh.wake_up(key=Poll.IN)
 
     def _forward(self) -> None:
         """Count the intervals that have passed since the timer fired, and arm it again (``hrtimer_forward_now``)."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from minikern.fs.devices import Device
 from minikern.fs.file import FMode, OpenFlag, Poll
 from minikern.fs.ioctls import TIOCSPGRP
-from minikern.fs.n_tty import NTty, n_tty_poll, n_tty_read, n_tty_write
+from minikern.fs.n_tty import NTty
+from minikern.fs.n_tty_io import n_tty_poll, n_tty_read, n_tty_write
 from minikern.fs.termbits import Termios
 from minikern.fs.tty_ioctl import tty_ioctl
 from minikern.fs.tty_jobctrl import (
@@ -124,7 +125,7 @@ class Tty:
     def wakeup(self) -> None:
         """There is room for output again (``tty_wakeup``)."""
         self.ldisc.process_echoes()
-        self.write_wait.wake_up_all(Poll.OUT | Poll.WRNORM)
+        self.write_wait.wake_up(key=Poll.OUT | Poll.WRNORM)
 
     def input_taken(self) -> None:
         """The line discipline has room again. Source: ``drivers/tty/n_tty.c:n_tty_check_unthrottle``."""
@@ -222,7 +223,7 @@ def tty_open(task: Task, tty: Tty, inode: Inode, path: Path | None, flags: int, 
         raise KernelError(Errno.EBUSY)
     tty.open(task)
     tty.io_error = False
-    file = TtyFile(task, inode, path, flags & ~OpenFlag.NOCTTY, tty)
+    file = TtyFile(task, inode, path, flags, tty)
     if not noctty and not flags & OpenFlag.NOCTTY and not tty.is_master:
         tty_open_proc_set_tty(task, tty, file.readable)
     return file

@@ -15,6 +15,7 @@ from minikern.fs.namei import At, user_path_at
 from minikern.fs.permission import May, inode_permission
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Buf, CStr, Fd, Int, Path, Size, syscall
 from minikern.kernel.waitqueue import Result
 from minikern.mm.uaccess import copy_from_user, copy_to_user, strncpy_from_user
@@ -31,6 +32,7 @@ _TRUSTED = b"trusted."
 _SECURITY = b"security."
 
 
+@fast_flags
 class XattrFlag(IntFlag):
     """Flags of setxattr (``XATTR_*``)."""
 

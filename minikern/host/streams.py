@@ -75,7 +75,6 @@ class HostInode(Inode):
             atime_ns=status.st_atime_ns,
             mtime_ns=status.st_mtime_ns,
             ctime_ns=status.st_ctime_ns,
-            btime_ns=0,
         )
 
     def open(self, task: Task, path: Path, flags: int) -> File:

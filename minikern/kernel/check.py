@@ -91,7 +91,8 @@ def _check_sleepers(kernel: Kernel, tasks: list[Task]) -> Iterator[str]:
         if (task in queued) != task.on_rq:
             yield f"{task!r} says on_rq={task.on_rq}, which is not so"
         asleep = task.state is not TaskState.RUNNING
-        if not asleep and not task.on_rq and task is not kernel.sched.current:
+        at_rest = kernel.halted and task is kernel.init_task
+        if not asleep and not task.on_rq and task is not kernel.sched.current and not at_rest:
             yield f"{task!r} can run, but is not on the run queue"
         if asleep and task.wait is not None:
             for queue in task.wait.queues:

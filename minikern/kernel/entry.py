@@ -7,16 +7,18 @@ to give the processor up.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.engine.cpu import Trap
 from minikern.kernel.errno import Errno, KernelBug, KernelError
+from minikern.kernel.ptrace import EventMessage, ptrace_report_syscall, syscall_exit_work
 from minikern.kernel.rseq import rseq_handle_notify_resume
 from minikern.kernel.seccomp import secure_computing
-from minikern.kernel.signal import force_sig_info, signal_pending_state
+from minikern.kernel.signal import fatal_signal_pending, force_sig_info, signal_pending_state
 from minikern.kernel.signal_delivery import do_signal, restore_saved_sigmask
 from minikern.kernel.task import Task
-from minikern.kernel.waitqueue import Exited, Result, TaskState, Wait
+from minikern.kernel.waitqueue import Exited, Result, Wait
 from minikern.mm.memory import fault_siginfo
 
 if TYPE_CHECKING:
@@ -76,9 +78,26 @@ def do_syscall(task: Task) -> bool:
         return True
     if (hook := task.kernel.events.syscall_enter) is not None:
         hook(task, call.nr, call.args)
-    if task.seccomp is not None and (verdict := secure_computing(task)) is not None:
-        return _settle(task, verdict)
-    return _settle(task, invoke(task))
+    ptrace = task.ptrace
+    if ptrace is not None and (ptrace.trace_syscalls or ptrace.emulate_syscalls):
+        then = partial(_syscall_traced, task, ptrace.emulate_syscalls)
+        return _settle(task, ptrace_report_syscall(task, EventMessage.SYSCALL_ENTRY, then))
+    return _settle(task, _filter_and_invoke(task))
+
+
+def _syscall_traced(task: Task, emulated: bool) -> Result:
+    """The tracer has seen the call, and may have changed it. Source: ``kernel/entry/common.c:syscall_trace_enter``."""
+    call = task.syscall
+    call.nr, call.args = task.arch.syscall_get_args(task)
+    if emulated or call.nr < 0 or fatal_signal_pending(task):
+        return task.arch.syscall_get_return(task)  # the call is not made: the tracer says what it returns
+    return _filter_and_invoke(task)
+
+
+def _filter_and_invoke(task: Task) -> Result:
+    if task.seccomp is not None and (verdict := secure_computing(task, partial(invoke, task))) is not None:
+        return verdict
+    return invoke(task)
 
 
 def invoke(task: Task) -> Result:
@@ -97,8 +116,6 @@ def _continue_sleep(task: Task) -> bool:
     wait, task.wait = task.wait, None
     assert wait is not None
     if wait.resume is None:
-        if wait.state is TaskState.TRACED:  # stopped on the way to user mode: not in a call
-            return True
         return _settle(task, invoke(task))
     try:
         result = wait.resume()
@@ -125,6 +142,8 @@ def _settle(task: Task, result: Result) -> bool:
             result = -error.errno
     if isinstance(result, Exited):
         return False
+    if task.in_get_signal:
+        return True  # what has ended is a stop on the way to user mode, not a call
     assert isinstance(result, int)
     call = task.syscall
     if call.nr >= 0:
@@ -132,6 +151,10 @@ def _settle(task: Task, result: Result) -> bool:
         call.result = result
         if (hook := task.kernel.events.syscall_exit) is not None:
             hook(task, call.nr, result)
+    if task.ptrace is not None and (stop := syscall_exit_work(task)) is not None:
+        task.in_get_signal = True
+        task.kernel.sched.sleep(task, stop)
+        return False
     return True
 
 

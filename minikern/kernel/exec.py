@@ -345,6 +345,7 @@ def _exec_mmap(task: Task, mm: Mm) -> None:
     mm_release(task)
     old, task.mm = task.mm, mm
     if old is not None:
+        mm.coredump_filter = old.coredump_filter
         task.signal.maxrss_pages = max(task.signal.maxrss_pages, old.max_rss)
         mmput(old)
 

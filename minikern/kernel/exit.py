@@ -39,8 +39,8 @@ from minikern.kernel.signal import (
     zap_other_threads,
 )
 from minikern.kernel.syscalls import Int, syscall
-from minikern.kernel.task import PF, ExitState, JobCtl, PidType, SignalFlags, Task
-from minikern.kernel.waitqueue import EXITED, Result, TaskState
+from minikern.kernel.task import PF, CoreState, ExitState, JobCtl, PidType, SignalFlags, Task
+from minikern.kernel.waitqueue import EXITED, Result, TaskState, Wait
 from minikern.mm.mm import mmput
 
 _MASK64 = (1 << 64) - 1
@@ -78,7 +78,12 @@ def do_exit(task: Task, code: int) -> Result:
     """The task ends. Source: ``kernel/exit.c:do_exit``."""
     if task.flags & PF.EXITING or task.exit_state is not ExitState.ALIVE:
         raise KernelBug(f"{task!r} enters do_exit a second time")
-    _synchronize_group_exit(task, code)
+    then = partial(_ptrace_exit_event, task, code)
+    core_state = _synchronize_group_exit(task, code)
+    return then() if core_state is None else _coredump_task_exit(task, core_state, then)
+
+
+def _ptrace_exit_event(task: Task, code: int) -> Result:
     if ptrace_event_enabled(task, PtraceEvent.EXIT):
         return ptrace_event(task, PtraceEvent.EXIT, code, partial(_do_exit, task, code))
     return _do_exit(task, code)
@@ -122,8 +127,8 @@ def _do_task_dead(task: Task) -> None:
     task.arch.forget(task)
 
 
-def _synchronize_group_exit(task: Task, code: int) -> None:
-    """The last thread to leave by exit(2) decides the status of the process.
+def _synchronize_group_exit(task: Task, code: int) -> CoreState | None:
+    """The last thread to leave by exit(2) decides the status of the process. Not None: a core dump waits for the task.
 
     Source: ``kernel/exit.c:synchronize_group_exit``.
     """
@@ -133,6 +138,18 @@ def _synchronize_group_exit(task: Task, code: int) -> None:
         signal.flags = SignalFlags.GROUP_EXIT
         signal.group_exit_code = code
         signal.group_stop_count = 0
+    task.flags |= PF.POSTCOREDUMP
+    return signal.core_state
+
+
+def _coredump_task_exit(task: Task, core_state: CoreState, then: partial[Result]) -> Result:
+    """Stay as one is until the core is written. Source: ``kernel/exit.c:coredump_task_exit``."""
+    if task.flags & PF.SIGNALED:
+        core_state.threads.insert(1, task)
+    core_state.nr_threads -= 1
+    if not core_state.nr_threads:
+        core_state.startup.wake_up_all()
+    return Wait((core_state.finished,), then, TaskState.UNINTERRUPTIBLE, wchan="coredump_task_exit")
 
 
 def _exit_signals(task: Task) -> None:

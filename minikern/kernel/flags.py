@@ -1,8 +1,9 @@
-"""Flags as cheap as numbers.
+"""Flags as cheap, and as exact, as numbers.
 
-``IntFlag`` builds an object for every ``&``, which costs ten times as much as the rest of a flag test: 1.4 µs against
-0.1 µs with CPython 3.11. A class decorated with `fast_flags` keeps its members, names and types, but computes with them
-as with the numbers that they are; what comes out is a plain ``int``, equal to the flag and as good a key.
+``~`` of an ``IntFlag`` forgets the bits that have no name, so ``flags & ~KNOWN`` does not find the unknown ones. And it
+builds an object for every ``&``, which costs ten times as much as the rest of a flag test: 1.4 µs against 0.1 µs with
+CPython 3.11. A class decorated with `fast_flags` keeps its members, names and types, but computes with them as with the
+numbers that they are; what comes out is a plain ``int``, equal to the flag and as good a key.
 """
 
 from __future__ import annotations

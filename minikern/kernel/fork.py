@@ -31,7 +31,7 @@ from minikern.kernel.sigaltstack import sas_ss_reset
 from minikern.kernel.siginfo import SIG_IGN
 from minikern.kernel.signal import recalc_sigpending, signal_pending
 from minikern.kernel.syscalls import Ptr, Size, ULong, syscall
-from minikern.kernel.task import NSIG, PF, PidType, SigAction, SignalFlags, SignalStruct, Task
+from minikern.kernel.task import NSIG, PF, PidType, SigAction, SignalFlags, SignalStruct, SyscallState, Task
 from minikern.kernel.waitqueue import Result, TaskState, Wait, WaitQueue
 from minikern.mm.mm import dup_mm, mmput
 from minikern.mm.uaccess import copy_from_user, put_user
@@ -108,7 +108,7 @@ def kernel_clone(task: Task, args: KernelCloneArgs) -> Result:
     if (hook := task.kernel.events.fork) is not None:
         hook(task, child)
     event = ptrace_clone_event(task, args)
-    ptrace_init_task(child, task, event)
+    ptrace_init_task(child, task, traced=bool(args.flags & Clone.PTRACE or event))
     wake_up_new_task(child)
     if event:
         return ptrace_event(task, event, nr, partial(_wait_for_vfork_done, task, child, nr, args))
@@ -250,8 +250,11 @@ def _dup_task_struct(task: Task) -> Task:
         start_time_ns=now_ns,
         start_boottime_ns=now_ns,
         timer_slack_ns=task.timer_slack_ns,
+        default_timer_slack_ns=task.timer_slack_ns,
         seccomp=task.seccomp,
         personality=task.personality,
+        ioprio=task.ioprio,
+        syscall=SyscallState(task.syscall.nr, task.syscall.args),  # a tracer sees it return from the same call
     )
 
 

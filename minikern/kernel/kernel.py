@@ -102,6 +102,8 @@ class Kernel:
         # Counters and names
         self.hostname = config.hostname.encode()
         self.domainname = b"(none)"
+        self.core_pattern = b"core"  # /proc/sys/kernel/core_pattern
+        self.core_uses_pid = False  # /proc/sys/kernel/core_uses_pid
         self.sigpending_count: dict[int, int] = {}  # queued signals by user
         self.unimplemented: dict[tuple[str, str], int] = {}  # (architecture, call) -> how often
         self.total_forks = 0
@@ -277,7 +279,7 @@ class Kernel:
         if current is not None:
             run_posix_cpu_timers(current)
         self.host.poller.check()
-        self.need_resched = bool(self.sched.runqueue)
+        self.need_resched = self.halted or bool(self.sched.runqueue)
 
     def _reap_everything(self) -> None:
         """Process 1 has died and everything with it: release what nobody is left to wait for."""

@@ -162,8 +162,7 @@ def _set_child_subreaper(task: Task, on: int, arg3: int, arg4: int, arg5: int) -
             if process.signal.has_child_subreaper:
                 continue
             process.signal.has_child_subreaper = True
-            if not process.signal.is_child_subreaper:
-                pending += (child for thread in process.signal.threads for child in thread.children)
+            pending += (child for thread in process.signal.threads for child in thread.children)
     return 0
 
 

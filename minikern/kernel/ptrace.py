@@ -6,6 +6,7 @@ Mirrors ``kernel/ptrace.c`` and the ptrace parts of ``kernel/signal.c``. The sys
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from functools import partial
@@ -15,15 +16,18 @@ from minikern.kernel.jobctl import do_notify_parent_cldstop, task_participate_gr
 from minikern.kernel.siginfo import SA, SIG_IGN, Cld, SiCode, SigInfo, Signal
 from minikern.kernel.signal import (
     fatal_signal_pending,
+    force_sig_info,
+    ptrace_signal_wake_up,
     recalc_sigpending,
+    send_sig,
     send_sig_info,
     send_signal_locked,
     sigmask,
-    signal_wake_up,
+    task_clear_jobctl_pending,
     task_set_jobctl_pending,
     user_siginfo,
 )
-from minikern.kernel.task import PF, ExitState, JobCtl, PidType, SignalFlags, Task
+from minikern.kernel.task import PF, ExitState, JobCtl, PidType, SighandStruct, SignalFlags, Task
 from minikern.kernel.waitqueue import Result, TaskState, Wait
 
 if TYPE_CHECKING:
@@ -58,26 +62,28 @@ class PtraceOption(IntFlag):
     SUSPEND_SECCOMP = 1 << 21
 
 
-class SyscallStop(IntEnum):
-    """Which kind of system-call stop, for PTRACE_GET_SYSCALL_INFO."""
+# What PTRACE_O_* and PTRACE_SEIZE know; the kernel is built without checkpoint/restore, so not SUSPEND_SECCOMP.
+PTRACE_O_MASK = int(sum(PtraceOption)) & ~int(PtraceOption.SUSPEND_SECCOMP)
+SYSGOOD = 0x80  # added to SIGTRAP in the stops of system calls, with TRACESYSGOOD
 
-    NONE = 0
-    ENTRY = 1
-    EXIT = 2
-    SECCOMP = 3
+
+class EventMessage(IntEnum):
+    """``PTRACE_EVENTMSG_*``: which kind of system-call stop it is."""
+
+    SYSCALL_ENTRY = 1
+    SYSCALL_EXIT = 2
 
 
 @dataclass(slots=True, eq=False)
 class PtraceState:
-    """What is known of a tracee (``ptrace``, ``ptrace_message`` … of ``task_struct``)."""
+    """What is known of a tracee (``ptrace``, ``ptrace_message`` and work flags of ``task_struct``)."""
 
     seized: bool = False  # PT_SEIZED
     options: PtraceOption = PtraceOption(0)
     message: int = 0  # PTRACE_GETEVENTMSG
-    trace_syscalls: bool = False  # stop at entry and exit of calls
-    single_step: bool = False
-    syscall_stop: SyscallStop = SyscallStop.NONE
-    stopped_for: SigInfo | None = None  # the signal of a signal-delivery stop, until it is decided
+    trace_syscalls: bool = False  # stop at entry and exit of calls (SYSCALL_TRACE)
+    emulate_syscalls: bool = False  # stop at entry, and do not make the call (SYSCALL_EMU)
+    single_step: bool = False  # TIF_SINGLESTEP
 
 
 def ptrace_reparented(task: Task) -> bool:
@@ -98,64 +104,99 @@ def ptrace_event_enabled(task: Task, event: PtraceEvent) -> bool:
 
 
 def ptrace_stop(task: Task, exit_code: int, why: Cld, info: SigInfo | None, message: int = 0) -> bool:
-    """Stop for the tracer; False when that is not to be (SIGKILL, no tracer). The caller must let another task run.
+    """Enter a stop for the tracer; False when that is not to be (SIGKILL, no tracer). The caller makes the task sleep.
 
-    Source: ``kernel/signal.c:ptrace_stop``.
+    Source: ``kernel/signal.c:ptrace_stop``; its end is `ptrace_stop_ends`.
     """
     ptrace = task.ptrace
     if ptrace is None or fatal_signal_pending(task):
         return False
+    task.jobctl |= JobCtl.TRACED
     ptrace.message = message
     task.last_siginfo = info
     task.exit_code = exit_code
+
     gstop_done = False
     if why is Cld.STOPPED and task.jobctl & JobCtl.STOP_PENDING:
         gstop_done = task_participate_group_stop(task)
-    task.jobctl &= ~JobCtl.TRAP_STOP
+    # Any trap clears a pending STOP trap, and that one a pending NOTIFY.
+    task_clear_jobctl_pending(task, JobCtl.TRAP_STOP)
     if info is not None and info.code >> 8 == PtraceEvent.STOP:
-        task.jobctl &= ~JobCtl.TRAP_NOTIFY
-    task.jobctl |= JobCtl.TRACED
-    task.jobctl &= ~JobCtl.TRAPPING
+        task_clear_jobctl_pending(task, JobCtl.TRAP_NOTIFY)
+
     do_notify_parent_cldstop(task, True, why)
     if gstop_done and ptrace_reparented(task):
         do_notify_parent_cldstop(task, False, why)
     return True
 
 
-def ptrace_stop_and_then(
-    task: Task, exit_code: int, why: Cld, info: SigInfo | None, message: int, then: partial[Result]
-) -> Result:
-    """Stop inside a system call and go on with ``then`` when the tracer lets the task run."""
-    if not ptrace_stop(task, exit_code, why, info, message):
-        return then()
-    return Wait((), partial(_ptrace_continued, task, then), TaskState.TRACED, wchan="ptrace_stop")
-
-
-def _ptrace_continued(task: Task, then: partial[Result]) -> Result:
-    ptrace_stop_ends(task)
-    return then()
-
-
 def ptrace_stop_ends(task: Task) -> int:
     """The task runs again after a stop: the signal that the tracer left for it. The last part of ``ptrace_stop``."""
     code, task.exit_code = task.exit_code, 0
     task.last_siginfo = None
-    task.jobctl &= ~(JobCtl.LISTENING | JobCtl.PTRACE_FROZEN | JobCtl.TRACED)
+    task.jobctl &= ~(JobCtl.LISTENING | JobCtl.TRACED)
     if task.ptrace is not None:
         task.ptrace.message = 0
-    recalc_sigpending(task)
+    # Signals did not wake us while we were stopped. Something else may be pending too, so nothing is taken back.
+    was_pending = task.sigpending
+    task.sigpending = recalc_sigpending(task) or was_pending
     return code
 
 
-def ptrace_notify_info(task: Task, exit_code: int) -> SigInfo:
-    """The siginfo of an event stop. Source: ``kernel/signal.c:ptrace_do_notify``."""
-    return SigInfo(Signal.SIGTRAP, exit_code, pid=task.pid, uid=task.cred.uid)
+def _sleep_traced(resume: Callable[[], Result]) -> Wait:
+    """The sleep of a stopped task; ``resume`` begins with `ptrace_stop_ends`."""
+    return Wait((), resume, TaskState.TRACED, wchan="ptrace_stop")
+
+
+def ptrace_notify(task: Task, exit_code: int, message: int, then: partial[Result]) -> Result:
+    """Stop with a SIGTRAP that never was sent, then go on. Source: ``kernel/signal.c:ptrace_notify``."""
+    if not ptrace_stop(task, exit_code, Cld.TRAPPED, _trap_info(task, Signal.SIGTRAP, exit_code), message):
+        return then()
+    return _sleep_traced(partial(_ptrace_notified, task, then))
+
+
+def _ptrace_notified(task: Task, then: partial[Result]) -> Result:
+    ptrace_stop_ends(task)
+    return then()
+
+
+def _trap_info(task: Task, sig: int, exit_code: int) -> SigInfo:
+    """The siginfo of a stop that is no signal's. Source: ``kernel/signal.c:ptrace_do_notify``."""
+    return SigInfo(sig, exit_code, pid=task.pid, uid=task.cred.uid)
 
 
 def ptrace_event(task: Task, event: PtraceEvent, message: int, then: partial[Result]) -> Result:
-    """Stop for an event, then go on. Source: ``include/linux/ptrace.h:ptrace_event``."""
-    code = event << 8 | Signal.SIGTRAP
-    return ptrace_stop_and_then(task, code, Cld.TRAPPED, ptrace_notify_info(task, code), message, then)
+    """Stop for an event that the tracer has asked for, then go on. Source: ``include/linux/ptrace.h:ptrace_event``."""
+    return ptrace_notify(task, event << 8 | Signal.SIGTRAP, message, then)
+
+
+def ptrace_report_syscall(task: Task, message: EventMessage, then: partial[Result]) -> Result:
+    """Stop at entry or exit of a system call, then go on. Source: ``include/linux/ptrace.h:ptrace_report_syscall``."""
+    assert task.ptrace is not None
+    code = Signal.SIGTRAP | (SYSGOOD if task.ptrace.options & PtraceOption.TRACESYSGOOD else 0)
+    if not ptrace_stop(task, code, Cld.TRAPPED, _trap_info(task, Signal.SIGTRAP, code), message):
+        return then()
+    return _sleep_traced(partial(_ptrace_reported, task, then))
+
+
+def _ptrace_reported(task: Task, then: partial[Result]) -> Result:
+    """A signal that the tracer gives at such a stop is sent like any other."""
+    if sig := ptrace_stop_ends(task):
+        send_sig(sig, task, priv=True)
+    return then()
+
+
+def syscall_exit_work(task: Task) -> Wait | None:
+    """The stop at the exit of a system call, if the tracer wants one. Source: ``kernel/entry/common.c:syscall_exit_work``."""
+    ptrace = task.ptrace
+    assert ptrace is not None
+    if ptrace.single_step and not ptrace.emulate_syscalls:
+        force_sig_info(task.arch.single_step_info(task), task)
+        return None
+    if not ptrace.trace_syscalls:
+        return None
+    result = ptrace_report_syscall(task, EventMessage.SYSCALL_EXIT, partial(int, 0))
+    return result if isinstance(result, Wait) else None
 
 
 def ptrace_exec_event(task: Task, old_tid: int, then: partial[Result]) -> Result:
@@ -171,7 +212,7 @@ def ptrace_exec_event(task: Task, old_tid: int, then: partial[Result]) -> Result
 
 
 def ptrace_clone_event(task: Task, args: KernelCloneArgs) -> PtraceEvent | None:
-    """Which event a clone is for the tracer; None: none it asked for. Source: the middle of ``kernel_clone``."""
+    """Which event a clone is for the tracer; None: none it asked for. Source: ``kernel/fork.c:kernel_clone``."""
     from minikern.kernel.fork import Clone
 
     if task.ptrace is None or args.flags & Clone.UNTRACED:
@@ -185,109 +226,102 @@ def ptrace_clone_event(task: Task, args: KernelCloneArgs) -> PtraceEvent | None:
     return event if ptrace_event_enabled(task, event) else None
 
 
-def ptrace_signal(task: Task, info: SigInfo) -> SigInfo | Wait | None:
-    """Show a signal to the tracer; the signal to deliver, None when the tracer dropped it.
+def ptrace_signal(task: Task, info: SigInfo) -> Wait | None:
+    """Show a signal to the tracer. What it decides is in ``task.delivering`` when the task runs again, or at once: None.
 
-    It is called twice: the first time it stops, and `get_signal` returns with the task in TRACED; the second time,
-    when the task runs again, it takes the tracer's decision. Source: ``kernel/signal.c:ptrace_signal``.
+    Source: ``kernel/signal.c:ptrace_signal``.
     """
-    ptrace = task.ptrace
-    assert ptrace is not None
-    if ptrace.stopped_for is None:
-        task.jobctl |= JobCtl.STOP_DEQUEUED
-        if ptrace_stop(task, info.signo, Cld.TRAPPED, info):
-            ptrace.stopped_for = info
-            return Wait((), None, TaskState.TRACED, wchan="ptrace_stop")
-        return info
-    ptrace.stopped_for = None
-    shown = task.last_siginfo or info
-    sig = ptrace_stop_ends(task)
+    task.jobctl |= JobCtl.STOP_DEQUEUED  # the tracer may make a stop signal of it
+    if ptrace_stop(task, info.signo, Cld.TRAPPED, info):
+        return _sleep_traced(partial(_ptrace_signal_decided, task))
+    _deliver(task, info, info.signo)
+    return None
+
+
+def _ptrace_signal_decided(task: Task) -> int:
+    info = task.last_siginfo
+    assert info is not None
+    _deliver(task, info, ptrace_stop_ends(task))
+    return 0
+
+
+def _deliver(task: Task, info: SigInfo, sig: int) -> None:
+    """Deliver ``sig`` in the place of the signal that was shown; 0: none. The second half of ``ptrace_signal``."""
     if not sig:
-        return None
-    if sig != shown.signo:
-        parent = task.parent
-        assert parent is not None
-        shown = user_siginfo(parent, sig)
+        return
+    if sig != info.signo:
+        assert task.parent is not None
+        info = user_siginfo(task.parent, sig)
     if task.blocked & sigmask(sig) or fatal_signal_pending(task):
-        send_signal_locked(sig, shown, task, PidType.PID)
-        return None
-    return shown
-
-
-def do_jobctl_trap(task: Task) -> Wait:
-    """Stop for job control under a tracer. Source: ``kernel/signal.c:do_jobctl_trap``."""
-    signal = task.signal
-    sig = task.jobctl & JobCtl.STOP_SIGMASK
-    assert task.ptrace is not None
-    if task.ptrace.seized:
-        if not signal.group_stop_count and not signal.flags & SignalFlags.STOP_STOPPED:
-            sig = JobCtl(Signal.SIGTRAP)
-        code = int(sig) | PtraceEvent.STOP << 8
-        info = SigInfo(Signal.SIGTRAP, code, pid=task.pid, uid=task.cred.uid)
-        stopped = ptrace_stop(task, code, Cld.STOPPED, info)
+        send_signal_locked(sig, info, task, PidType.PID)
     else:
-        stopped = ptrace_stop(task, int(sig), Cld.STOPPED, None)
-    if not stopped:
-        task.jobctl &= ~JobCtl.TRAP_MASK
-        return Wait((), None, TaskState.RUNNING)
-    return Wait((), None, TaskState.TRACED, wchan="ptrace_stop")
+        task.delivering = info
+
+
+def do_jobctl_trap(task: Task) -> Wait | None:
+    """Stop for job control, or because the tracer wants to look; None: not now. Source: ``kernel/signal.c:do_jobctl_trap``."""
+    ptrace, signal = task.ptrace, task.signal
+    assert ptrace is not None
+    sig = int(task.jobctl & JobCtl.STOP_SIGMASK)
+    code, info = sig, None
+    if ptrace.seized:
+        if not signal.group_stop_count and not signal.flags & SignalFlags.STOP_STOPPED:
+            sig = Signal.SIGTRAP
+        code = sig | PtraceEvent.STOP << 8
+        info = _trap_info(task, sig, code)
+    if not ptrace_stop(task, code, Cld.STOPPED, info):
+        return None
+    return _sleep_traced(partial(ptrace_stop_ends, task))
 
 
 # Ties between tracer and tracee
 
 
 def ptrace_link(child: Task, tracer: Task) -> None:
-    """Source: ``kernel/ptrace.c:__ptrace_link``."""
-    tracer.ptraced.append(child)
+    """The newest tracee comes first, so wait looks at it first. Source: ``kernel/ptrace.c:__ptrace_link``."""
+    tracer.ptraced.insert(0, child)
     child.parent = tracer
 
 
-def ptrace_init_task(child: Task, task: Task, event: PtraceEvent | None) -> None:
-    """A new task is traced too if its tracer asked for that. Source: ``include/linux/ptrace.h:ptrace_init_task``."""
-    if event is None or task.ptrace is None or task.parent is None:
+def ptrace_init_task(child: Task, task: Task, traced: bool) -> None:
+    """A new task is traced by its maker's tracer, if that wants so. Source: ``include/linux/ptrace.h:ptrace_init_task``."""
+    if not traced or task.ptrace is None:
         return
+    assert task.parent is not None
     child.ptrace = PtraceState(task.ptrace.seized, task.ptrace.options)
     ptrace_link(child, task.parent)
     if child.ptrace.seized:
         task_set_jobctl_pending(child, JobCtl.TRAP_STOP)
     else:
         child.pending.signal |= sigmask(Signal.SIGSTOP)
-    child.sigpending = True
 
 
 def ptrace_unlink(child: Task) -> None:
-    """Untrace; a stop that job control wants takes the place of the ptrace stop. Source: ``kernel/ptrace.c:__ptrace_unlink``."""
+    """Untrace; a group stop that is in effect takes the place of the ptrace stop. Source: ``kernel/ptrace.c:__ptrace_unlink``."""
     tracer = child.parent
     assert tracer is not None and child.ptrace is not None
     tracer.ptraced.remove(child)
     child.parent = child.real_parent
-    if child.exit_state is ExitState.ALIVE and child.ptrace.single_step:
+    if child.ptrace.single_step and child.exit_state is ExitState.ALIVE:
         child.arch.set_single_step(child, False)
     child.ptrace = None
-    child.jobctl &= ~JobCtl.TRAP_MASK
+    task_clear_jobctl_pending(child, JobCtl.TRAP_MASK)
     signal = child.signal
     if not child.flags & PF.EXITING and (signal.flags & SignalFlags.STOP_STOPPED or signal.group_stop_count):
         child.jobctl |= JobCtl.STOP_PENDING
         if not child.jobctl & JobCtl.STOP_SIGMASK:
             child.jobctl |= JobCtl(Signal.SIGSTOP)
-    if child.state is TaskState.TRACED:
-        signal_wake_up(child, fatal=False)
-        child.jobctl &= ~JobCtl.TRACED
-        child.kernel.sched.try_to_wake_up(child, (TaskState.TRACED,))
-    elif child.jobctl & JobCtl.STOP_PENDING:
-        signal_wake_up(child, fatal=False)
+    if child.jobctl & (JobCtl.STOP_PENDING | JobCtl.TRACED):
+        ptrace_signal_wake_up(child, resume=True)
 
 
-def _ignoring_children(sighand: object) -> bool:
+def _ignoring_children(sighand: SighandStruct) -> bool:
     """Source: ``kernel/ptrace.c:ignoring_children``."""
-    from minikern.kernel.task import SighandStruct
-
-    assert isinstance(sighand, SighandStruct)
     action = sighand.action[Signal.SIGCHLD - 1]
     return action.handler == SIG_IGN or action.flags & SA.NOCLDWAIT != 0
 
 
-def ptrace_detach_dead(tracer: Task, child: Task) -> bool:
+def ptrace_detach_from(tracer: Task, child: Task) -> bool:
     """Untrace a task whose tracer goes; whether it is to be released now. Source: ``kernel/ptrace.c:__ptrace_detach``."""
     from minikern.kernel.exit import do_notify_parent
 
@@ -300,9 +334,9 @@ def ptrace_detach_dead(tracer: Task, child: Task) -> bool:
         assert real_parent is not None
         if real_parent.signal is not tracer.signal:
             dead = do_notify_parent(child, child.exit_signal)
-        elif _ignoring_children(tracer.sighand):
-            dead = True
+        elif tracer.sighand is not None and _ignoring_children(tracer.sighand):
             tracer.signal.wait_chldexit.wake_up_all()
+            dead = True
     if dead:
         child.set_exit_state(ExitState.DEAD)
     return dead
@@ -313,7 +347,7 @@ def exit_ptrace(tracer: Task, dead: list[Task]) -> None:
     for child in tuple(tracer.ptraced):
         if child.ptrace is not None and child.ptrace.options & PtraceOption.EXITKILL:
             send_sig_info(Signal.SIGKILL, SigInfo(Signal.SIGKILL, SiCode.SI_KERNEL), child)
-        if ptrace_detach_dead(tracer, child):
+        if ptrace_detach_from(tracer, child):
             dead.append(child)
 
 

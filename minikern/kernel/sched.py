@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minikern.kernel.kernel import Kernel
     from minikern.kernel.task import Task
 
-SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.KILLABLE)
+SLEEPING = (TaskState.INTERRUPTIBLE, TaskState.KILLABLE, TaskState.UNINTERRUPTIBLE)
 
 
 class Sched:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.kernel.bpf_filter import BPF_MAXINSNS, Insn, check_filter, run_filter
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.exit import do_exit
+from minikern.kernel.ptrace import PtraceEvent, ptrace_event, ptrace_event_enabled
 from minikern.kernel.siginfo import FaultCode, Layout, SigInfo, Signal
 from minikern.kernel.signal import force_sig_info
 from minikern.kernel.syscalls import Ptr, UInt, syscall
@@ -90,8 +92,10 @@ class Seccomp:
     filters: tuple[tuple[Insn, ...], ...] = ()  # the one added last comes first
 
 
-def secure_computing(task: Task) -> Result | None:
+def secure_computing(task: Task, proceed: partial[Result]) -> Result | None:
     """Ask the filters about the call that ``task`` has entered: None to go on, else the call's result.
+
+    ``proceed`` makes the call when a tracer has to be asked first.
 
     Source: ``kernel/seccomp.c:__secure_computing``.
     """
@@ -103,7 +107,7 @@ def secure_computing(task: Task) -> Result | None:
                 return None
             return _kill_thread(task, seccomp, Signal.SIGKILL)
         case SeccompMode.FILTER:
-            return _seccomp_filter(task, seccomp)
+            return _seccomp_filter(task, seccomp, proceed)
         case _:
             return _kill_thread(task, seccomp, Signal.SIGKILL)
 
@@ -113,7 +117,7 @@ def _kill_thread(task: Task, seccomp: Seccomp, sig: Signal) -> Result:
     return do_exit(task, sig)
 
 
-def _seccomp_filter(task: Task, seccomp: Seccomp) -> Result | None:
+def _seccomp_filter(task: Task, seccomp: Seccomp, proceed: partial[Result] | None) -> Result | None:
     """Source: ``kernel/seccomp.c:__seccomp_filter``."""
     verdict = _seccomp_run_filters(task, seccomp)
     action, data = verdict & _RET_ACTION_FULL, verdict & _RET_DATA
@@ -122,6 +126,10 @@ def _seccomp_filter(task: Task, seccomp: Seccomp) -> Result | None:
             return None
         case Ret.ERRNO:
             return -min(data, _MAX_ERRNO)
+        case Ret.TRACE if proceed is None:
+            return None  # the tracer has been asked
+        case Ret.TRACE if proceed is not None and ptrace_event_enabled(task, PtraceEvent.SECCOMP):
+            return ptrace_event(task, PtraceEvent.SECCOMP, data, partial(_traced, task, seccomp, proceed))
         case Ret.TRACE | Ret.USER_NOTIF:
             return -Errno.ENOSYS  # nobody is there to decide
         case Ret.TRAP:
@@ -131,6 +139,16 @@ def _seccomp_filter(task: Task, seccomp: Seccomp) -> Result | None:
         case _:
             task.seccomp = Seccomp(SeccompMode.DEAD, seccomp.filters)
             return _skip_with_sigsys(task, data, exit_now=True)
+
+
+def _traced(task: Task, seccomp: Seccomp, proceed: partial[Result]) -> Result:
+    """The tracer has seen the call and perhaps changed it: ask the filters about what it is now."""
+    call = task.syscall
+    call.nr, call.args = task.arch.syscall_get_args(task)
+    if call.nr < 0:
+        return 0  # it is not to be made; the tracer has set the result
+    verdict = _seccomp_filter(task, seccomp, None)
+    return verdict if verdict is not None else proceed()
 
 
 def _seccomp_run_filters(task: Task, seccomp: Seccomp) -> int:

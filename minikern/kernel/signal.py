@@ -84,7 +84,7 @@ def fatal_signal_pending(task: Task) -> bool:
 
 def signal_pending_state(state: TaskState, task: Task) -> bool:
     """Whether a pending signal ends a sleep of that kind. Source: ``include/linux/sched/signal.h:signal_pending_state``."""
-    if not task.sigpending:
+    if not task.sigpending or state is TaskState.UNINTERRUPTIBLE:
         return False
     return state is TaskState.INTERRUPTIBLE or fatal_signal_pending(task)
 
@@ -108,7 +108,7 @@ def recalc_sigpending_and_wake(task: Task) -> None:
 def signal_wake_up(task: Task, *, fatal: bool) -> None:
     """Have the task look at its signals soon. Source: ``kernel/signal.c:signal_wake_up_state``."""
     states: tuple[TaskState, ...] = (TaskState.INTERRUPTIBLE,)
-    if fatal and not task.jobctl & JobCtl.PTRACE_FROZEN:
+    if fatal:
         task.jobctl &= ~(JobCtl.STOPPED | JobCtl.TRACED)
         states = (TaskState.INTERRUPTIBLE, TaskState.KILLABLE, TaskState.STOPPED, TaskState.TRACED)
     task.sigpending = True
@@ -292,7 +292,7 @@ def prepare_signal(sig: int, task: Task, force: bool) -> bool:
     signal = task.signal
     kernel = task.kernel
     if signal.flags & SignalFlags.GROUP_EXIT:
-        if signal.core_dumping:
+        if signal.core_state is not None:
             return sig == Signal.SIGKILL
         return False  # the process is dying
     if sigmask(sig) & SIG_KERNEL_STOP_MASK:
@@ -361,7 +361,7 @@ def complete_signal(sig: int, task: Task, kind: PidType) -> None:
 
     if (
         sig_fatal(task, sig)
-        and (signal.core_dumping or not signal.flags & SignalFlags.GROUP_EXIT)
+        and (signal.core_state is not None or not signal.flags & SignalFlags.GROUP_EXIT)
         and not thread.real_blocked & sigmask(sig)
         and (sig == Signal.SIGKILL or task.ptrace is None)
         and not sigmask(sig) & SIG_KERNEL_COREDUMP_MASK

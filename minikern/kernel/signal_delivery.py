@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 
 from minikern.kernel.coredump import do_coredump
 from minikern.kernel.errno import (
@@ -19,7 +20,7 @@ from minikern.kernel.errno import (
 )
 from minikern.kernel.exit import do_group_exit
 from minikern.kernel.jobctl import do_notify_parent_cldstop, do_signal_stop, is_current_pgrp_orphaned
-from minikern.kernel.ptrace import do_jobctl_trap, ptrace_reparented, ptrace_signal
+from minikern.kernel.ptrace import do_jobctl_trap, ptrace_notify, ptrace_reparented, ptrace_signal
 from minikern.kernel.rseq import rseq_handle_notify_resume
 from minikern.kernel.sigaltstack import SS_AUTODISARM, sas_ss_reset
 from minikern.kernel.siginfo import SA, SIG_DFL, SIG_IGN, Cld, SigInfo, Signal
@@ -64,8 +65,7 @@ def do_signal(task: Task) -> Wait | Exited | Gone | None:
     """
     ksig = get_signal(task)
     if isinstance(ksig, KSignal):
-        _handle_signal(task, ksig)
-        return None
+        return _handle_signal(task, ksig)
     if ksig is not None:
         return ksig
     _restart_syscall_without_handler(task)
@@ -77,6 +77,12 @@ def get_signal(task: Task) -> KSignal | Wait | Exited | Gone | None:
     """The next signal that has a handler; stops, ignores and kills on the way. Source: ``kernel/signal.c:get_signal``."""
     signal = task.signal
     while True:
+        if task.delivering is not None:
+            # Its tracer has let it go on: this is where it stopped, in `ptrace_signal`.
+            info, task.delivering = task.delivering, None
+            if (outcome := _take(task, info)) is not None:
+                return outcome
+            continue
         if signal.flags & SignalFlags.CLD_MASK:
             why = Cld.CONTINUED if signal.flags & SignalFlags.CLD_CONTINUED else Cld.STOPPED
             signal.flags &= ~SignalFlags.CLD_MASK
@@ -91,52 +97,46 @@ def get_signal(task: Task) -> KSignal | Wait | Exited | Gone | None:
         if task.jobctl & JobCtl.STOP_PENDING and do_signal_stop(task, 0):
             return STOPPED
         if task.jobctl & JobCtl.TRAP_MASK:
-            return do_jobctl_trap(task)
+            if (trap := do_jobctl_trap(task)) is not None:
+                return trap
+            continue
 
-        info = _next_signal(task)
-        if isinstance(info, Wait) or info is None:
-            return info
-        sig = info.signo
+        taken = dequeue_synchronous_signal(task) or dequeue_signal(task, task.blocked)
+        if taken is None:
+            return None
         assert task.sighand is not None
-        action = task.sighand.action[sig - 1]
-        if (hook := task.kernel.events.signal_deliver) is not None:
-            hook(task, sig, info, action)
-        if action.handler == SIG_IGN:
-            continue
-        if action.handler != SIG_DFL:
-            chosen = SigAction(action.handler, action.flags, action.restorer, action.mask)
-            if action.flags & SA.RESETHAND:
-                action.handler = SIG_DFL
-            return KSignal(info, chosen)
-        if sigmask(sig) & SIG_KERNEL_IGNORE_MASK:
-            continue
-        if signal.flags & SignalFlags.UNKILLABLE and not sigmask(sig) & SIG_KERNEL_ONLY_MASK:
-            continue
-        if sigmask(sig) & SIG_KERNEL_STOP_MASK:
-            if sig != Signal.SIGSTOP and is_current_pgrp_orphaned(task):
-                continue
-            if do_signal_stop(task, sig):
-                return STOPPED
-            continue
-        return _die(task, info)
+        immutable = task.sighand.action[taken.signo - 1].flags & SA.IMMUTABLE
+        if task.ptrace is not None and taken.signo != Signal.SIGKILL and not immutable:
+            if (stop := ptrace_signal(task, taken)) is not None:
+                return stop
+        elif (outcome := _take(task, taken)) is not None:
+            return outcome
 
 
-def _next_signal(task: Task) -> SigInfo | Wait | None:
-    """Take a signal off the queues and let the tracer see it; a Wait: the tracer is looking."""
-    ptrace = task.ptrace
-    while True:
-        if ptrace is not None and ptrace.stopped_for is not None:
-            info = ptrace_signal(task, ptrace.stopped_for)  # the tracer has let it go on
-        else:
-            taken = dequeue_synchronous_signal(task) or dequeue_signal(task, task.blocked)
-            if taken is None or ptrace is None or taken.signo == Signal.SIGKILL:
-                return taken
-            assert task.sighand is not None
-            if task.sighand.action[taken.signo - 1].flags & SA.IMMUTABLE:
-                return taken
-            info = ptrace_signal(task, taken)
-        if info is not None:
-            return info
+def _take(task: Task, info: SigInfo) -> KSignal | Wait | Exited | Gone | None:
+    """Do what the process wants done with a signal; None: nothing more. The second half of ``get_signal``."""
+    signal = task.signal
+    sig = info.signo
+    assert task.sighand is not None
+    action = task.sighand.action[sig - 1]
+    if (hook := task.kernel.events.signal_deliver) is not None:
+        hook(task, sig, info, action)
+    if action.handler == SIG_IGN:
+        return None
+    if action.handler != SIG_DFL:
+        chosen = SigAction(action.handler, action.flags, action.restorer, action.mask)
+        if action.flags & SA.RESETHAND:
+            action.handler = SIG_DFL
+        return KSignal(info, chosen)
+    if sigmask(sig) & SIG_KERNEL_IGNORE_MASK:
+        return None
+    if signal.flags & SignalFlags.UNKILLABLE and not sigmask(sig) & SIG_KERNEL_ONLY_MASK:
+        return None
+    if sigmask(sig) & SIG_KERNEL_STOP_MASK:
+        if sig != Signal.SIGSTOP and is_current_pgrp_orphaned(task):
+            return None
+        return STOPPED if do_signal_stop(task, sig) else None
+    return _die(task, info)
 
 
 def _die(task: Task, info: SigInfo) -> Wait | Exited | Gone:
@@ -169,8 +169,11 @@ def dequeue_synchronous_signal(task: Task) -> SigInfo | None:
     return None
 
 
-def _handle_signal(task: Task, ksig: KSignal) -> None:
-    """Enter the handler. Source: ``arch/*/kernel/signal.c:handle_signal`` and ``kernel/signal.c:signal_setup_done``."""
+def _handle_signal(task: Task, ksig: KSignal) -> Wait | None:
+    """Enter the handler; a Wait: a tracer that steps wants to see its first instruction.
+
+    Source: ``arch/*/kernel/signal.c:handle_signal`` and ``kernel/signal.c:signal_setup_done``.
+    """
     arch = task.arch
     call = task.syscall
     if call.nr >= 0:
@@ -185,15 +188,18 @@ def _handle_signal(task: Task, ksig: KSignal) -> None:
     elif task.rseq:
         rseq_handle_notify_resume(task)
     mask = task.blocked if task.saved_sigmask is None else task.saved_sigmask
+    stepping = task.ptrace is not None and task.ptrace.single_step
+    if stepping:
+        arch.set_single_step(task, False)  # the frame is to hold the program's own flags
     try:
         arch.setup_rt_frame(task, ksig.info, ksig.action, mask)
     except KernelError:
         force_sigsegv(ksig.info.signo, task)
-        return
-    _signal_delivered(task, ksig)
+        return None
+    return _signal_delivered(task, ksig, stepping)
 
 
-def _signal_delivered(task: Task, ksig: KSignal) -> None:
+def _signal_delivered(task: Task, ksig: KSignal, stepping: bool) -> Wait | None:
     """Source: ``kernel/signal.c:signal_delivered``."""
     task.saved_sigmask = None  # the frame has it
     blocked = task.blocked | ksig.action.mask
@@ -202,6 +208,10 @@ def _signal_delivered(task: Task, ksig: KSignal) -> None:
     set_current_blocked(task, blocked)
     if task.sas_ss_flags & SS_AUTODISARM:
         sas_ss_reset(task)
+    if stepping:
+        result = ptrace_notify(task, Signal.SIGTRAP, 0, partial(int, 0))
+        return result if isinstance(result, Wait) else None
+    return None
 
 
 def _restart_syscall_without_handler(task: Task) -> None:

@@ -89,7 +89,8 @@ def sys_sysinfo(task: Task, info: Ptr) -> Result:
     total, free = kernel.frames.total * PAGE_SIZE, kernel.frames.nr_free * PAGE_SIZE
     procs = sum(1 for _ in kernel.pids.all_tasks())
     mem_unit = 1
-    copy_to_user(task, info, _SYSINFO.pack(uptime_s, 0, 0, 0, total, free, 0, 0, 0, 0, procs, 0, 0, 0, mem_unit))
+    shared = kernel.frames.nr_shmem * PAGE_SIZE
+    copy_to_user(task, info, _SYSINFO.pack(uptime_s, 0, 0, 0, total, free, shared, 0, 0, 0, procs, 0, 0, 0, mem_unit))
     return 0
 
 
@@ -231,7 +232,7 @@ def sys_setpriority(task: Task, which: Int, who: Int, niceval: Int) -> Result:
         raise KernelError(Errno.EINVAL)
     niceval = min(max(niceval, MIN_NICE), MAX_NICE)
     error: Errno | None = Errno.ESRCH
-    for target in _priority_targets(task, Prio(which), who):
+    for target in priority_targets(task, Prio(which), who):
         error = _set_one_prio(task, target, niceval, error)
     if error is not None:
         raise KernelError(error)
@@ -263,14 +264,14 @@ def sys_getpriority(task: Task, which: Int, who: Int) -> Result:
     """The least nice of the tasks, as 20 - nice. Source: ``kernel/sys.c:getpriority``."""
     if which not in tuple(Prio):
         raise KernelError(Errno.EINVAL)
-    values = [nice_to_rlimit(target.nice) for target in _priority_targets(task, Prio(which), who)]
+    values = [nice_to_rlimit(target.nice) for target in priority_targets(task, Prio(which), who)]
     if not values:
         raise KernelError(Errno.ESRCH)
     return max(values)
 
 
-def _priority_targets(task: Task, which: Prio, who: int) -> Iterator[Task]:
-    """The tasks that ``which`` and ``who`` mean."""
+def priority_targets(task: Task, which: Prio, who: int) -> Iterator[Task]:
+    """The tasks that ``which`` and ``who`` mean; a ``who`` of 0 is the caller's own."""
     kernel = task.kernel
     if which is Prio.PROCESS:
         target = find_task(kernel, who) if who else task

@@ -40,6 +40,7 @@ class PF(IntFlag):
     """Per-task flags (``PF_*``)."""
 
     EXITING = 0x4
+    POSTCOREDUMP = 0x8
     FORKNOEXEC = 0x40
     SUPERPRIV = 0x100
     DUMPCORE = 0x200
@@ -85,9 +86,7 @@ class JobCtl(IntFlag):
     STOP_CONSUME = 1 << 18  # … and takes part in counting it
     TRAP_STOP = 1 << 19  # ptrace trap for a stop
     TRAP_NOTIFY = 1 << 20  # ptrace trap for a notification
-    TRAPPING = 1 << 21  # switching to TRACED
     LISTENING = 1 << 22  # the tracer listens for events
-    PTRACE_FROZEN = 1 << 24  # the tracer is looking at it: not to be woken, not even by SIGKILL
     STOPPED = 1 << 26  # is in a job control stop
     TRACED = 1 << 27  # is in a ptrace stop
     TRAP_MASK = TRAP_STOP | TRAP_NOTIFY
@@ -136,6 +135,16 @@ class SighandStruct:
 
 
 @dataclass(slots=True, eq=False)
+class CoreState:
+    """A core dump under way (``struct core_state``)."""
+
+    threads: list[Task]  # whose registers are dumped: the one that crashed, then the others as they came last
+    nr_threads: int = 0  # for how many the dump still waits
+    startup: WaitQueue = field(default_factory=WaitQueue)  # where the crashed one waits for the others
+    finished: WaitQueue = field(default_factory=WaitQueue)  # where the others wait for the end of the dump
+
+
+@dataclass(slots=True, eq=False)
 class SignalStruct:
     """What the threads of a process share (``struct signal_struct``)."""
 
@@ -147,7 +156,7 @@ class SignalStruct:
     flags: SignalFlags = SignalFlags(0)
     group_exit_code: int = 0  # status word of the whole group, or the stop signal
     curr_target: Task | None = None  # who took the last shared signal
-    core_dumping: bool = False  # a core dump is under way (``core_state``)
+    core_state: CoreState | None = None  # a core dump is under way
     group_exec_task: Task | None = None  # the thread that is in de_thread
     notify_count: int = 0  # threads for which group_exec_task still waits
     exec_wait: WaitQueue = field(default_factory=WaitQueue)  # where it waits
@@ -200,6 +209,7 @@ class Task:
     nice: int = 0
     cpus_mask: int = 1  # sched_setaffinity
     reset_on_fork: bool = False
+    ioprio: int = 0  # class and level of ioprio_set
 
     # Identity and family
     thread_pid: Pid | None = None  # its own number
@@ -236,6 +246,7 @@ class Task:
     sas_ss_flags: int = 2  # SS_DISABLE
     restart_block: Callable[[], Result] | None = None  # what restart_syscall goes on with
     last_siginfo: SigInfo | None = None  # what PTRACE_GETSIGINFO shows
+    delivering: SigInfo | None = None  # the tracer has seen it and wants it delivered
     ptrace: PtraceState | None = None  # None: not traced
 
     # Resources

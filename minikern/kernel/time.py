@@ -167,7 +167,7 @@ def sys_clock_getres(task: Task, which_clock: Int, tp: Ptr) -> Result:
 def sys_gettimeofday(task: Task, tv: Ptr, tz: Ptr) -> Result:
     """Source: ``kernel/time/time.c:gettimeofday``."""
     if tv:
-        seconds, rest_ns = divmod(task.kernel.sources.realtime_ns(), NSEC_PER_SEC)
+        seconds, rest_ns = divmod(clock_now_ns(task.kernel, Clock.REALTIME), NSEC_PER_SEC)
         copy_to_user(task, tv, _PAIR.pack(seconds, rest_ns // NSEC_PER_USEC))
     if tz:
         copy_to_user(task, tz, _TIMEZONE.pack(0, 0))
@@ -176,7 +176,7 @@ def sys_gettimeofday(task: Task, tv: Ptr, tz: Ptr) -> Result:
 
 def do_time(task: Task, tloc: int) -> Result:
     """The body of time(2), which newer architectures lack. Source: ``kernel/time/time.c:time``."""
-    seconds = task.kernel.sources.realtime_ns() // NSEC_PER_SEC
+    seconds = clock_now_ns(task.kernel, Clock.REALTIME) // NSEC_PER_SEC
     if tloc:
         copy_to_user(task, tloc, struct.pack("<q", seconds))
     return seconds
@@ -229,7 +229,7 @@ def _do_adjtimex(task: Task, txc_p: int) -> Result:
     modes = int.from_bytes(copy_from_user(task, txc_p, _TIMEX.size)[:4], "little")
     if modes:
         raise KernelError(Errno.EPERM)
-    seconds, rest_ns = divmod(task.kernel.sources.realtime_ns(), NSEC_PER_SEC)
+    seconds, rest_ns = divmod(clock_now_ns(task.kernel, Clock.REALTIME), NSEC_PER_SEC)
     offset = frequency = 0
     errors_us = (_NTP_PHASE_LIMIT_US, _NTP_PHASE_LIMIT_US)
     time_constant, precision_us = 2, 1

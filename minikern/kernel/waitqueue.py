@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from minikern.kernel.errno import ERESTARTSYS
+from minikern.kernel.errno import ERESTARTSYS, KernelError
 
 if TYPE_CHECKING:
     from minikern.kernel.task import Task
@@ -24,6 +25,7 @@ class TaskState(Enum):
     RUNNING = auto()  # on the run queue, or the one that runs
     INTERRUPTIBLE = auto()  # asleep; any signal that is not blocked wakes it
     KILLABLE = auto()  # asleep; only a fatal signal wakes it
+    UNINTERRUPTIBLE = auto()  # asleep; no signal wakes it
     STOPPED = auto()  # job control
     TRACED = auto()  # in a ptrace stop
     DEAD = auto()  # has run its last instruction
@@ -115,3 +117,26 @@ class Wait:
 
 
 Result: TypeAlias = int | Wait | Exited
+
+
+def then(result: Result, function: Callable[[int], Result]) -> Result:
+    """Go on with ``function``: at once if ``result`` is a number, else with whatever the sleep ends with.
+
+    A sleep after which the call runs again from its start stays as it is; so does the end of the task.
+    """
+    if isinstance(result, int):
+        return function(result)
+    if isinstance(result, Wait) and result.resume is not None:
+        result.resume = partial(_then_woken, result.resume, function)
+        result.interrupted = partial(_then_woken, result.interrupted, function)
+        result.timed_out = partial(_then_woken, result.timed_out, function)
+    return result
+
+
+def _then_woken(outcome: int | Callable[[], Result], function: Callable[[int], Result]) -> Result:
+    """The sleep is over, with a result or with a function that knows it."""
+    try:
+        result = outcome() if callable(outcome) else outcome
+    except KernelError as error:
+        result = -error.errno
+    return then(result, function)

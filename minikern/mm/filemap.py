@@ -121,20 +121,26 @@ class AddressSpace:
         if not self.pages:
             frames.caches.pop(self, None)
 
-    def shrink(self, wanted: int) -> int:
-        """Drop up to ``wanted`` clean pages that are not mapped, oldest first; returns how many."""
+    def shrink(self, wanted: int, *, mapped: bool) -> int:
+        """Drop up to ``wanted`` clean pages, oldest first, either only mapped ones or only others; returns how many.
+
+        A mapped page that somebody else holds as well, such as a fault in progress, stays. Source: ``mm/vmscan.c:shrink_folio_list``.
+        """
         if not self.backed:
             return 0
         refs = self.kernel.frames.refs
-        victims = []
-        for index, pfn in self.pages.items():
-            if refs[pfn] == 1 and index not in self.dirty:
-                victims.append(index)
-                if len(victims) == wanted:
-                    break
-        for index in victims:
-            self._forget(index)
-        return len(victims)
+        dropped = 0
+        for index, pfn in list(self.pages.items()):
+            if dropped == wanted:
+                break
+            if index in self.dirty or (refs[pfn] > 1) is not mapped:
+                continue
+            if mapped:
+                self.unmap_range(index, index + 1, even_cows=False)
+            if refs[pfn] == 1:
+                self._forget(index)
+                dropped += 1
+        return dropped
 
     # -- read(2) and write(2)
 

@@ -10,6 +10,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING, Final
 
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Int, UInt, syscall
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from minikern.kernel.waitqueue import Result
 
 
+@fast_flags
 class Membarrier(IntFlag):
     """Commands; one at a time, but a set of them is what a query answers (``MEMBARRIER_CMD_*``)."""
 

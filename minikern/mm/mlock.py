@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from minikern.kernel.waitqueue import Result
     from minikern.mm.mm import Mm
 
-_ALL_MCL: Final = int(Mcl.CURRENT | Mcl.FUTURE | Mcl.ONFAULT)
+_ALL_MCL: Final = Mcl.CURRENT | Mcl.FUTURE | Mcl.ONFAULT
 
 
 @syscall("mlock")

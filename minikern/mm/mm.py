@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from minikern.engine.arena import PAGE_SHIFT
 from minikern.kernel.resource import RLIM_INFINITY, Rlimit
 from minikern.mm.memory import Fault, copy_page_range, do_user_addr_fault
 from minikern.mm.pgtable import PageTable
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from minikern.arch import Arch
     from minikern.fs.file import File
     from minikern.kernel.kernel import Kernel
+
+# Private and shared anonymous memory, headers of mapped programs, private huge pages (``MMF_DUMP_FILTER_DEFAULT``)
+COREDUMP_FILTER_DEFAULT = 0x33
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -49,6 +51,7 @@ class Mm:
     vdso: int = 0  # where the vDSO is; 0: not mapped
     exe_file: File | None = None  # what is executed; cannot be written meanwhile
     def_flags: int = 0  # VM_* of new areas (mlockall)
+    coredump_filter: int = COREDUMP_FILTER_DEFAULT  # `DumpFilter`: what of it goes into a core file
 
     # Accounting, in pages
     total_vm: int = 0
@@ -153,6 +156,7 @@ def dup_mm(old: Mm) -> Mm:
         env_end=old.env_end,
         saved_auxv=old.saved_auxv,
         vdso=old.vdso,
+        coredump_filter=old.coredump_filter,
         membarrier_state=old.membarrier_state,
     )
     if old.exe_file is not None:
@@ -199,8 +203,3 @@ def exit_mmap(mm: Mm) -> None:
     for vma in vmas:
         release_vma(vma)
     mm.total_vm = mm.data_vm = mm.exec_vm = mm.stack_vm = mm.locked_vm = 0
-
-
-def resident_kib(pages: int) -> int:
-    """Pages as /proc and getrusage(2) tell them, in KiB."""
-    return pages << (PAGE_SHIFT - 10)

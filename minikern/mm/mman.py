@@ -1,7 +1,6 @@
 """Flags of mmap(2) and its relatives that a program passes.
 
-Mirrors ``include/uapi/asm-generic/mman*.h``. The numbers are those of every architecture that uses the generic headers. Masks are plain integers: the complement of an IntFlag is what is left of its
-own members, so it would miss the bits that nobody defined.
+Mirrors ``include/uapi/asm-generic/mman*.h``. The numbers are those of every architecture that uses the generic headers.
 """
 
 from __future__ import annotations
@@ -9,7 +8,10 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Final
 
+from minikern.kernel.flags import fast_flags
 
+
+@fast_flags
 class Prot(IntFlag):
     """Protection of memory (``PROT_*``)."""
 
@@ -22,6 +24,7 @@ class Prot(IntFlag):
     GROWSUP = 0x02000000
 
 
+@fast_flags
 class Map(IntFlag):
     """How to map (``MAP_*``)."""
 
@@ -46,7 +49,7 @@ class Map(IntFlag):
 
 
 MAP_TYPE: Final = 0x0F
-LEGACY_MAP_MASK: Final = int(
+LEGACY_MAP_MASK: Final = (
     Map.SHARED
     | Map.PRIVATE
     | Map.FIXED
@@ -65,6 +68,7 @@ LEGACY_MAP_MASK: Final = int(
 )  # what MAP_SHARED_VALIDATE knows
 
 
+@fast_flags
 class Mremap(IntFlag):
     """``MREMAP_*``."""
 
@@ -73,6 +77,7 @@ class Mremap(IntFlag):
     DONTUNMAP = 4
 
 
+@fast_flags
 class Ms(IntFlag):
     """Flags of msync(2) (``MS_*``)."""
 
@@ -81,6 +86,7 @@ class Ms(IntFlag):
     SYNC = 4
 
 
+@fast_flags
 class Mcl(IntFlag):
     """Flags of mlockall(2) (``MCL_*``)."""
 

@@ -169,7 +169,7 @@ def _file_vm_flags(file: File, vm_flags: int, prot: int, flags: int) -> int:
     kind = flags & MAP_TYPE
     if kind not in (Map.SHARED, Map.SHARED_VALIDATE, Map.PRIVATE):
         raise KernelError(Errno.EINVAL)
-    if kind == Map.SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | int(Map.SHARED_VALIDATE)):
+    if kind == Map.SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | Map.SHARED_VALIDATE):
         raise KernelError(Errno.EOPNOTSUPP)
     if kind != Map.PRIVATE:
         if prot & Prot.WRITE and not file.f_mode & FMode.WRITE:
@@ -213,12 +213,12 @@ def mmap_region(task: Task, file: File | None, addr: int, length: int, vm_flags:
         except KernelError:
             release_vma(vma)
             raise
-    elif vm_flags & VM_SHARED:
+    if vma.mapping is None and vm_flags & VM_SHARED:
         shmem_zero_setup(vma)
 
     vma.set_flags(vma.flags)  # what is behind it decides whether stores must be noticed
     vma_link(vma)
-    mm.account_vm(vm_flags, length >> PAGE_SHIFT)
+    mm.account_vm(vma.flags, length >> PAGE_SHIFT)
     if vma.flags & VM_LOCKED:
         if vma.flags & VM_SPECIAL:
             vma.set_flags(vma.flags & ~VM_LOCKED_MASK)

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from minikern.mm.mm import Mm
 
 _MAY_SHIFT: Final = 4  # VM_READ << 4 is VM_MAYREAD, and so on
-_PROT_MASK: Final = int(Prot.READ | Prot.WRITE | Prot.EXEC | Prot.SEM)
-_GROWS: Final = int(Prot.GROWSDOWN | Prot.GROWSUP)
+_PROT_MASK: Final = Prot.READ | Prot.WRITE | Prot.EXEC | Prot.SEM
+_PKEY_ACCESS_MASK: Final = 0x3  # PKEY_DISABLE_ACCESS and PKEY_DISABLE_WRITE
+_GROWS: Final = Prot.GROWSDOWN | Prot.GROWSUP
 
 
 @syscall("mprotect")
@@ -60,6 +61,20 @@ def sys_pkey_mprotect(task: Task, start: Ptr, length: Size, prot: ULong, pkey: I
         raise KernelError(Errno.EINVAL)
     assert task.mm is not None
     return do_mprotect(task.mm, start, length, prot)
+
+
+@syscall("pkey_alloc", partial="no protection keys: none is ever free")
+def sys_pkey_alloc(task: Task, flags: ULong, init_val: ULong) -> Result:
+    """Source: ``mm/mprotect.c:SYSCALL_DEFINE2(pkey_alloc)``."""
+    if flags or init_val & ~_PKEY_ACCESS_MASK:
+        raise KernelError(Errno.EINVAL)
+    raise KernelError(Errno.ENOSPC)
+
+
+@syscall("pkey_free", partial="no protection keys: none was ever given out")
+def sys_pkey_free(task: Task, pkey: Int) -> Result:
+    """Source: ``mm/mprotect.c:SYSCALL_DEFINE1(pkey_free)``."""
+    raise KernelError(Errno.EINVAL)
 
 
 def do_mprotect(mm: Mm, start: int, length: int, prot: int) -> int:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from minikern.kernel.waitqueue import Result
     from minikern.mm.mm import Mm
 
-_ALL_FLAGS: Final = int(Mremap.MAYMOVE | Mremap.FIXED | Mremap.DONTUNMAP)
+_ALL_FLAGS: Final = Mremap.MAYMOVE | Mremap.FIXED | Mremap.DONTUNMAP
 _SPARE_MAPS: Final = 3  # a move may split areas so often before it is done
 
 

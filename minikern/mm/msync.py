@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minikern.kernel.task import Task
     from minikern.kernel.waitqueue import Result
 
-_ALL_FLAGS: Final = int(Ms.ASYNC | Ms.INVALIDATE | Ms.SYNC)
+_ALL_FLAGS: Final = Ms.ASYNC | Ms.INVALIDATE | Ms.SYNC
 
 
 @syscall("msync")

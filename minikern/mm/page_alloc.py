@@ -42,6 +42,7 @@ class PageAllocator:
     refs: list[int] = field(default_factory=lambda: [1, 1])  # by pfn: references; frames past its end were never used
     free: list[int] = field(default_factory=list)  # came back; contents unknown
     zeroed: list[int] = field(default_factory=list)  # came back, and read as zeros again
+    give_back_at: int = _GIVE_BACK_PAGES  # so many in `free` are worth a look at what the host could have back
     caches: dict[AddressSpace, None] = field(default_factory=dict)  # every page cache that has pages, oldest first
     nr_file_pages: int = 0  # frames that belong to page caches, shared memory included
     nr_shmem: int = 0  # those among them that have no file behind them
@@ -124,7 +125,7 @@ class PageAllocator:
             if not cpu.code_frames.isdisjoint(pfns):
                 for pfn in cpu.code_frames.intersection(pfns):
                     cpu.drop_code(pfn << PAGE_SHIFT, PAGE_SIZE)
-        if len(self.free) >= _GIVE_BACK_PAGES:
+        if len(self.free) >= self.give_back_at:
             self._give_back()
 
     def before_write(self, pfn: int) -> None:
@@ -139,19 +140,21 @@ class PageAllocator:
         """Free at least one frame or raise OutOfMemory. Source: ``mm/page_alloc.c:__alloc_pages_slowpath``."""
         from minikern.mm.oom_kill import out_of_memory
 
-        if not self.shrink_page_cache(_SWAP_CLUSTER_MAX):
-            out_of_memory(self.kernel)
-            if not self.nr_free:
-                raise OutOfMemory
+        if self.shrink_page_cache(_SWAP_CLUSTER_MAX) or self.shrink_page_cache(_SWAP_CLUSTER_MAX, mapped=True):
+            return
+        out_of_memory(self.kernel)
+        if not self.nr_free:
+            raise OutOfMemory
 
-    def shrink_page_cache(self, wanted: int) -> int:
-        """Drop up to ``wanted`` page-cache pages that nobody maps, oldest file first. Returns how many were dropped.
+    def shrink_page_cache(self, wanted: int, *, mapped: bool = False) -> int:
+        """Drop up to ``wanted`` clean page-cache pages, oldest file first. Returns how many were dropped.
 
+        ``mapped``: those that somebody maps, instead of those that nobody does; the next touch reads them in again.
         Source: ``mm/vmscan.c:shrink_inactive_list``.
         """
         dropped = 0
         for cache in list(self.caches):
-            dropped += cache.shrink(wanted - dropped)
+            dropped += cache.shrink(wanted - dropped, mapped=mapped)
             if dropped >= wanted:
                 break
         return dropped
@@ -173,3 +176,4 @@ class PageAllocator:
                 kept += run
             first = i
         self.free = kept
+        self.give_back_at = len(kept) + _GIVE_BACK_PAGES

@@ -43,7 +43,6 @@ VM_ACCOUNT: Final = 0x100000  # counts as committed memory
 VM_NORESERVE: Final = 0x200000
 VM_WIPEONFORK: Final = 0x2000000  # empty in children
 VM_DONTDUMP: Final = 0x4000000  # not in core files
-VM_SOFTDIRTY: Final = 0x8000000
 VM_MIXEDMAP: Final = 0x10000000
 VM_HUGEPAGE: Final = 0x20000000
 VM_NOHUGEPAGE: Final = 0x40000000

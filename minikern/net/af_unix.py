@@ -20,7 +20,20 @@ from minikern.fs.permission import May, path_permission
 from minikern.kernel.errno import ERESTARTSYS, Errno, KernelError
 from minikern.kernel.waitqueue import Wait, WaitQueue
 from minikern.mm.uaccess import put_user
-from minikern.net.socket import AF_UNIX, AF_UNSPEC, SOMAXCONN, Msg, Received, SendMsg, Shut, Sock, SocketFile, Ucred
+from minikern.net.socket import (
+    AF_UNIX,
+    AF_UNSPEC,
+    SOMAXCONN,
+    Msg,
+    Received,
+    SendMsg,
+    Shut,
+    Sock,
+    SocketFile,
+    Ucred,
+    deadline,
+    rerun_when,
+)
 from minikern.net.sockopt import SockOptions
 from minikern.net.unix_io import (
     unix_dgram_recvmsg,
@@ -118,6 +131,14 @@ class UnixSocket(SocketFile):
     def recvq_full(self) -> bool:
         """Whether others have to wait (``unix_recvq_full``)."""
         return len(self.queue) > self.backlog
+
+    def takes_more(self) -> bool:
+        """Whether somebody who waits to connect should try again."""
+        return not self.recvq_full() or self.state is not State.LISTEN or bool(self.shut & Shut.RCV)
+
+    def has_input(self) -> bool:
+        """Whether somebody who waits to read or accept should try again."""
+        return bool(self.queue) or bool(self.opts.error) or bool(self.shut & Shut.RCV)
 
     # addresses
 
@@ -260,7 +281,8 @@ class UnixSocket(SocketFile):
         if other.recvq_full():
             if self.f_flags & OpenFlag.NONBLOCK:
                 raise KernelError(Errno.EAGAIN)
-            return self.wait(task, other.peer_wait, self.opts.sndtimeo_ns, "unix_wait_for_peer")
+            wait = self.wait(other.peer_wait, deadline(task, self.opts.sndtimeo_ns), "unix_wait_for_peer")
+            return rerun_when(task, wait, other.takes_more)
         if self.state is State.ESTABLISHED:
             raise KernelError(Errno.EISCONN)
         if self.state is not State.CLOSE:
@@ -288,7 +310,8 @@ class UnixSocket(SocketFile):
                 raise KernelError(Errno.EINVAL)
             if self.f_flags & OpenFlag.NONBLOCK:
                 raise KernelError(Errno.EAGAIN)
-            return self.wait(task, self.rd_wait, self.opts.rcvtimeo_ns, "unix_accept", exclusive=True)
+            wait = self.wait(self.rd_wait, deadline(task, self.opts.rcvtimeo_ns), "unix_accept", exclusive=True)
+            return rerun_when(task, wait, self.has_input)
         embryo = self.queue.popleft().embryo
         assert embryo is not None
         self.peer_wait.wake_up_all()
@@ -356,13 +379,13 @@ class UnixSocket(SocketFile):
             sender.wr_wait.wake_up(key=_WRITABLE)
 
     def wait(
-        self, task: Task, queue: WaitQueue, timeout_ns: int, wchan: str, *, exclusive: bool = False, done: int = 0
+        self, queue: WaitQueue, deadline_ns: int | None, wchan: str, *, exclusive: bool = False, done: int = 0
     ) -> Wait:
-        """A sleep under the socket's time limit, after ``done`` bytes."""
+        """A sleep after ``done`` bytes; a call with a time limit is not restarted after a signal (``sock_intr_errno``)."""
         return Wait(
             (queue,),
-            deadline_ns=task.kernel.sources.monotonic_ns() + timeout_ns if timeout_ns else None,
-            interrupted=done or (-Errno.EINTR if timeout_ns else -ERESTARTSYS),
+            deadline_ns=deadline_ns,
+            interrupted=done or (-ERESTARTSYS if deadline_ns is None else -Errno.EINTR),
             timed_out=done or -Errno.EAGAIN,
             exclusive=exclusive,
             wchan=wchan,
@@ -372,6 +395,8 @@ class UnixSocket(SocketFile):
 
     def sendmsg(self, task: Task, msg: SendMsg) -> int | Wait:
         """Source: ``unix_stream_sendmsg``, ``unix_seqpacket_sendmsg``, ``unix_dgram_sendmsg``."""
+        if msg.deadline_ns is None:
+            msg.deadline_ns = deadline(task, self.opts.sndtimeo_ns)
         send = unix_stream_send if self.kind == Sock.STREAM else unix_dgram_send
         try:
             return send(self, task, msg)

@@ -16,7 +16,7 @@ from minikern.fs.read_write import UIO_MAXIOV, Iovec, import_iovec
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.syscalls import Buf, Fd, Int, Ptr, Size, UInt, syscall
 from minikern.kernel.time import get_timespec_ns
-from minikern.kernel.waitqueue import Result, Wait
+from minikern.kernel.waitqueue import Result, Wait, then
 from minikern.mm.uaccess import copy_from_user, copy_to_user, get_user, put_user
 from minikern.net.af_unix import UnixSocket
 from minikern.net.scm import scm_recv, scm_send
@@ -32,6 +32,7 @@ from minikern.net.socket import (
     Shut,
     Sock,
     SocketFile,
+    deadline,
     move_addr_to_kernel,
     move_addr_to_user,
     sockfd_lookup,
@@ -267,7 +268,7 @@ def _sendmmsg(task: Task, sock: SocketFile, mmsg: int, count: int, flags: int, d
                 raise
             return done
         if isinstance(sent, Wait):
-            return _after(sent, partial(_sendmmsg_sent, task, sock, mmsg, count, flags, done), done)
+            return then(sent, partial(_sendmmsg_sent, task, sock, mmsg, count, flags, done))
         put_user(task, entry + _MSGHDR.size, sent, 4)
         done += 1
     return done
@@ -281,26 +282,6 @@ def _sendmmsg_sent(task: Task, sock: SocketFile, mmsg: int, count: int, flags: i
     return _sendmmsg(task, sock, mmsg, count, flags, done + 1)
 
 
-def _after(wait: Wait, function: Callable[[int], Result], done: int) -> Wait:
-    """The same sleep, but ``function`` is given what it ends with; ``done`` is the result when it is cut short."""
-    assert wait.resume is not None
-    wait.resume = partial(_resume_then, wait.resume, function, done)
-    if done:
-        wait.interrupted = wait.timed_out = done
-    return wait
-
-
-def _resume_then(resume: Callable[[], Result], function: Callable[[int], Result], done: int) -> Result:
-    try:
-        result = resume()
-    except KernelError as error:
-        return function(-error.errno)
-    if isinstance(result, Wait):
-        return _after(result, function, done)
-    assert isinstance(result, int)
-    return function(result)
-
-
 # -- receiving
 
 
@@ -309,7 +290,8 @@ def sys_recvfrom(task: Task, fd: Fd, ubuf: Buf, size: Size, flags: UInt, addr: P
     """Source: ``net/socket.c:__sys_recvfrom``."""
     sock = sockfd_lookup(task, fd)
     finish = partial(_finish_recvfrom, task, [(ubuf, size)], addr, addr_len)
-    return _receive(task, sock, min(size, _INT_MAX), flags, _deadline(task, sock), Received(), finish)
+    got = Received(deadline_ns=deadline(task, sock.receive_timeout_ns()))
+    return _receive(task, sock, min(size, _INT_MAX), flags, got, finish)
 
 
 def _finish_recvfrom(task: Task, iovec: Iovec, addr: int, addr_len: int, got: Received) -> int:
@@ -324,11 +306,10 @@ def _finish_recvfrom(task: Task, iovec: Iovec, addr: int, addr_len: int, got: Re
 @syscall("recvmsg")
 def sys_recvmsg(task: Task, fd: Fd, msg: Ptr, flags: UInt) -> Result:
     """Source: ``net/socket.c:__sys_recvmsg``."""
-    sock = sockfd_lookup(task, fd)
-    return _recvmsg(task, sock, msg, flags, _deadline(task, sock))
+    return _recvmsg(task, sockfd_lookup(task, fd), msg, flags)
 
 
-def _recvmsg(task: Task, sock: SocketFile, address: int, flags: int, deadline_ns: int | None) -> Result:
+def _recvmsg(task: Task, sock: SocketFile, address: int, flags: int) -> Result:
     """Source: ``net/socket.c:___sys_recvmsg``."""
     name, _, iov, iovlen, control, controllen, _ = _MSGHDR.unpack(copy_from_user(task, address, _MSGHDR.size))
     if iovlen > UIO_MAXIOV:
@@ -337,7 +318,8 @@ def _recvmsg(task: Task, sock: SocketFile, address: int, flags: int, deadline_ns
     cloexec = bool(flags & Msg.CMSG_CLOEXEC)
     finish = partial(_finish_recvmsg, task, sock, address, name, iovec, control, controllen, cloexec)
     count = min(sum(length for _, length in iovec), _INT_MAX)
-    return _receive(task, sock, count, flags, deadline_ns, Received(), finish)
+    got = Received(deadline_ns=deadline(task, sock.receive_timeout_ns()))
+    return _receive(task, sock, count, flags, got, finish)
 
 
 def _finish_recvmsg(
@@ -378,13 +360,13 @@ def _recvmmsg(task: Task, sock: SocketFile, mmsg: int, count: int, flags: int, e
         nonblock = Msg.DONTWAIT if done and flags & Msg.WAITFORONE else 0
         entry = mmsg + done * _MMSGHDR_BYTES
         try:
-            size = _recvmsg(task, sock, entry, flags & ~Msg.WAITFORONE | nonblock, _deadline(task, sock))
+            size = _recvmsg(task, sock, entry, flags & ~Msg.WAITFORONE | nonblock)
         except KernelError:
             if not done:
                 raise
             break
         if isinstance(size, Wait):
-            return _after(size, partial(_recvmmsg_got, task, sock, mmsg, count, flags, end_ns, done), done)
+            return then(size, partial(_recvmmsg_got, task, sock, mmsg, count, flags, end_ns, done))
         assert isinstance(size, int)
         put_user(task, entry + _MSGHDR.size, size, 4)
         done += 1
@@ -401,20 +383,12 @@ def _recvmmsg_got(
     return _recvmmsg(task, sock, mmsg, count, flags, end_ns, done + 1)
 
 
-def _deadline(task: Task, sock: SocketFile) -> int | None:
-    timeout_ns = sock.receive_timeout_ns()
-    return task.kernel.sources.monotonic_ns() + timeout_ns if timeout_ns else None
-
-
-def _receive(
-    task: Task, sock: SocketFile, count: int, flags: int, deadline_ns: int | None, got: Received, finish: Finish
-) -> Result:
+def _receive(task: Task, sock: SocketFile, count: int, flags: int, got: Received, finish: Finish) -> Result:
     """Receive, sleeping as long as the socket says so; what has come by then is the result when the sleep is cut short."""
     wait = sock.recvmsg(task, count, flags, got)
     if wait is None:
         return finish(got)
-    wait.resume = partial(_receive, task, sock, count, flags, deadline_ns, got, finish)
-    wait.deadline_ns = deadline_ns
+    wait.resume = partial(_receive, task, sock, count, flags, got, finish)
     if got.data:
         got.length = len(got.data)
         wait.interrupted = wait.timed_out = partial(finish, got)

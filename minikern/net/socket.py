@@ -7,15 +7,17 @@ AF_UNIX do not exist on this machine.
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.fs.anon_inodes import PseudoFile, new_pseudo_inode
 from minikern.fs.file import FMode, OpenFlag
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.flags import fast_flags
-from minikern.kernel.waitqueue import Wait
+from minikern.kernel.waitqueue import Result, Wait
 from minikern.mm.uaccess import copy_from_user, copy_to_user, get_user, put_user
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class SendMsg:
     name: bytes | None = None  # address of the receiver, without the family; None: whoever it is connected to
     files: list[File] = field(default_factory=list)  # references that belong to the message
     creds: Ucred | None = None  # who it says it comes from; None: the sender, if anybody asks
+    deadline_ns: int | None = None  # when a sender that has to wait gives up
 
 
 @dataclass(slots=True, eq=False)
@@ -102,6 +105,7 @@ class Received:
     name: bytes | None = None  # address of the sender as the guest sees it, family included; None: none is given
     files: list[File] = field(default_factory=list)
     creds: Ucred | None = None
+    deadline_ns: int | None = None  # when a receiver that has to wait gives up
     length: int = 0  # what the call returns: bytes, those that did not fit included if MSG_TRUNC asks for it
 
 
@@ -162,6 +166,10 @@ class SocketFile(PseudoFile):
         """The value of an option of SOL_SOCKET."""
         raise KernelError(Errno.ENOPROTOOPT)
 
+    def has_input(self) -> bool:
+        """Whether somebody who waits to receive should try again."""
+        return True
+
     def receive_timeout_ns(self) -> int:
         """How long a receive call waits; 0: for ever."""
         return 0
@@ -170,15 +178,34 @@ class SocketFile(PseudoFile):
 
     def read(self, task: Task, count: int, pos: int) -> bytes | Wait:
         """Source: ``net/socket.c:sock_read_iter``."""
-        got = Received()
+        got = Received(deadline_ns=deadline(task, self.receive_timeout_ns()))
         wait = self.recvmsg(task, count, 0, got)
+        if wait is not None:
+            return rerun_when(task, wait, self.has_input)
         for file in got.files:  # read(2) has no room for them
             file.fput()
-        return bytes(got.data) if wait is None else wait
+        return bytes(got.data)
 
     def write(self, task: Task, data: bytes | memoryview, pos: int) -> int | Wait:
         """Source: ``net/socket.c:sock_write_iter``."""
         return self.sendmsg(task, SendMsg(bytes(data)))
+
+
+def deadline(task: Task, timeout_ns: int) -> int | None:
+    """When a call with that time limit gives up; 0 is no limit."""
+    return task.kernel.sources.monotonic_ns() + timeout_ns if timeout_ns else None
+
+
+def rerun_when(task: Task, wait: Wait, ready: Callable[[], bool]) -> Wait:
+    """Have the call that is about to sleep run again from its start when ``ready``; until then its time limit runs on."""
+    wait.resume = partial(_rerun_when_woken, task, wait, ready)
+    return wait
+
+
+def _rerun_when_woken(task: Task, wait: Wait, ready: Callable[[], bool]) -> Result:
+    from minikern.kernel.entry import invoke
+
+    return invoke(task) if ready() else wait
 
 
 def move_addr_to_kernel(task: Task, address: int, length: int) -> bytes:

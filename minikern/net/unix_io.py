@@ -25,7 +25,9 @@ _PAGE_SIZE = 4096
 _SKB_BYTES = 256  # struct sk_buff
 _SHARED_INFO_BYTES = 320  # struct skb_shared_info, behind the data
 _SMALLEST_HEAD = 512
-_SKB_MAX_ALLOC = 4 * _PAGE_SIZE - _SHARED_INFO_BYTES  # data beyond it lies in pages of its own
+# How much data of a message lies in one piece; the rest is in pages of its own.
+_SKB_MAX_HEAD = _PAGE_SIZE - _SHARED_INFO_BYTES  # of streams
+_SKB_MAX_ALLOC = 4 * _PAGE_SIZE - _SHARED_INFO_BYTES  # of datagrams
 _UNIX_SKB_FRAGS_BYTES = 8 * _PAGE_SIZE
 _CACHE_LINE = 64
 _OVERFLOW_ID = 65534  # who sent something when nobody asked in time
@@ -36,9 +38,9 @@ def unix_writable(sock: UnixSocket) -> bool:
     return not sock.opts.listening and sock.wmem * 4 <= sock.opts.sndbuf
 
 
-def truesize(length: int) -> int:
+def truesize(length: int, max_head: int) -> int:
     """What a message of ``length`` bytes is charged for. Source: ``net/core/skbuff.c:alloc_skb_with_frags``."""
-    paged = -(-max(0, length - _SKB_MAX_ALLOC) // _PAGE_SIZE) * _PAGE_SIZE
+    paged = -(-max(0, length - max_head) // _PAGE_SIZE) * _PAGE_SIZE
     linear = max(0, length - paged)
     head = -(-linear // _CACHE_LINE) * _CACHE_LINE + _SHARED_INFO_BYTES
     return max(_SMALLEST_HEAD, 1 << (head - 1).bit_length()) + _SKB_BYTES + paged
@@ -92,17 +94,17 @@ def unix_stream_send(sock: UnixSocket, task: Task, msg: SendMsg, done: int = 0) 
                 if not done:
                     raise KernelError(Errno.EAGAIN)
                 return done
-            wait = sock.wait(task, sock.wr_wait, opts.sndtimeo_ns, "sock_alloc_send_pskb", done=done)
+            wait = sock.wait(sock.wr_wait, msg.deadline_ns, "sock_alloc_send_pskb", done=done)
             wait.resume = partial(unix_stream_send, sock, task, msg, done)
             return wait
-        length = min(size - done, opts.sndbuf // 2 - _CACHE_LINE, _SKB_MAX_ALLOC + _UNIX_SKB_FRAGS_BYTES)
-        charge = truesize(length)
+        length = min(size - done, opts.sndbuf // 2 - _CACHE_LINE, _SKB_MAX_HEAD + _UNIX_SKB_FRAGS_BYTES)
+        charge = truesize(length, _SKB_MAX_HEAD)
         files, msg.files = msg.files, []  # travel with the first piece
         skb = SkBuff(msg.data[done : done + length], charge, sock, _creds(task, sock, other, msg), files)
         sock.wmem += charge
         other.queue.append(skb)
         done += length
-        other.rd_wait.wake_up_all(_READABLE)
+        other.rd_wait.wake_up(key=_READABLE)
     for file in msg.files:  # nothing was sent that they could have gone with
         file.fput()
     return done
@@ -151,10 +153,10 @@ def unix_dgram_send(sock: UnixSocket, task: Task, msg: SendMsg) -> int | Wait:
         if nonblock:
             raise KernelError(Errno.EAGAIN)
         queue = other.peer_wait if crowded else sock.wr_wait
-        wait = sock.wait(task, queue, opts.sndtimeo_ns, "unix_wait_for_peer" if crowded else "sock_alloc_send_pskb")
+        wait = sock.wait(queue, msg.deadline_ns, "unix_wait_for_peer" if crowded else "sock_alloc_send_pskb")
         wait.resume = partial(sock.sendmsg, task, msg)
         return wait
-    charge = truesize(size)
+    charge = truesize(size, _SKB_MAX_ALLOC)
     sock.wmem += charge
     other.queue.append(SkBuff(msg.data, charge, sock, _creds(task, sock, other, msg), msg.files))
     other.rd_wait.wake_up(key=_READABLE)
@@ -180,7 +182,7 @@ def unix_dgram_recvmsg(sock: UnixSocket, task: Task, count: int, flags: int, got
             return None
         if sock.f_flags & OpenFlag.NONBLOCK or flags & Msg.DONTWAIT:
             raise KernelError(Errno.EAGAIN)
-        return sock.wait(task, sock.rd_wait, sock.opts.rcvtimeo_ns, "unix_dgram_recvmsg", exclusive=True)
+        return sock.wait(sock.rd_wait, got.deadline_ns, "unix_dgram_recvmsg", exclusive=True)
     skb = sock.queue[0]
     _note_sender(sock, skb, got)
     got.data += skb.data[:count]
@@ -238,6 +240,6 @@ def unix_stream_recvmsg(sock: UnixSocket, task: Task, count: int, flags: int, go
             raise KernelError(Errno.EAGAIN)
         if peeked:
             got.data.clear()  # looked at again after the wake-up
-        return sock.wait(task, sock.rd_wait, sock.opts.rcvtimeo_ns, "unix_stream_data_wait")
+        return sock.wait(sock.rd_wait, got.deadline_ns, "unix_stream_data_wait")
     got.length = len(got.data)
     return None

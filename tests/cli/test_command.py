@@ -154,19 +154,19 @@ def test_search_in_path(tmp_path: Path) -> None:
 
 def test_root_and_bind(tmp_path: Path) -> None:
     root, shared, kept = tmp_path / "root", tmp_path / "shared", tmp_path / "kept"
-    for folder in (root / "bin", root / "mnt/ro", root / "mnt/rw", shared, kept):
+    for folder in (root / "bin", root / "dev", root / "mnt/ro", root / "mnt/rw", shared, kept):
         folder.mkdir(parents=True)
     (root / "bin/busybox").write_bytes(debian("x86_64", "bin/busybox").read_bytes())
     (root / "bin/busybox").chmod(0o755)
     (shared / "file").write_text("from the host\n")
     script = (
-        "pwd; ls /; cat /mnt/ro/file; ls /mnt/ro/../../..;"
-        "echo new >/new; echo x >/mnt/ro/file 2>/dev/null || echo refused; echo kept >/mnt/rw/out; cat /new"
+        "b=/bin/busybox; pwd; $b ls /; $b cat /mnt/ro/file; $b ls /mnt/ro/../../..;"
+        "echo new >/new; (echo x >/mnt/ro/file) 2>/dev/null || echo refused; echo kept >/mnt/rw/out; $b cat /new"
     )
     options = ["--root", str(root), "--bind", f"{shared}:/mnt/ro", "--bind", f"{kept}:/mnt/rw:rw"]
     done = minikern_command("run", "--clean-env", *options, "/bin/busybox", "sh", "-c", script)
     assert done.stderr == b""
-    assert done.stdout == b"/\nbin\nmnt\nfrom the host\nbin\nmnt\nrefused\nnew\n"
+    assert done.stdout == b"/\nbin\ndev\nmnt\nfrom the host\nbin\ndev\nmnt\nrefused\nnew\n"
     assert not (root / "new").exists()
     assert (kept / "out").read_text() == "kept\n"
     missing = minikern_command("run", "--root", str(root), "/bin/nonesuch")

@@ -51,6 +51,7 @@ class FsMachine(Machine):
 
     def __init__(self, root: str, *, uid: int = 0, **config: Any) -> None:
         super().__init__()
+        self.calls = all_syscalls()
         kernel = self.kernel
         self.arch = FsArch(self.cpu)
         kernel.archs["fake"] = self.arch
@@ -106,7 +107,8 @@ class FsMachine(Machine):
         """Another process with the same memory, root and descriptors."""
         old = self.task
         assert old.mm is not None and old.files is not None
-        task = self.new_task(old.mm)
+        task = Task(self.kernel, self.arch, None, mm=old.mm)
+        task.signal.threads.append(task)
         buffer, strings = self.buffer, self.next_string
         self.setup(task)
         self.buffer, self.next_string = buffer, strings
@@ -129,7 +131,7 @@ class FsMachine(Machine):
         task = task if task is not None else self.task
         raw = [self.string(arg) if isinstance(arg, (bytes, str)) else arg for arg in args]
         try:
-            return all_syscalls()[name].handler(task, *raw)
+            return self.calls[name].handler(task, *raw)
         except KernelError as error:
             return -error.errno
 
@@ -147,8 +149,10 @@ class FsMachine(Machine):
         result = self.call("read", fd, self.buffer, count)
         return result if isinstance(result, Wait) or result < 0 else self.peek(result)
 
-    def write(self, fd: int, data: bytes) -> Any:
+    def write(self, fd: int, data: bytes, pos: int | None = None) -> Any:
         copy_to_user(self.task, self.buffer, data)
+        if pos is not None:
+            return self.call("pwrite64", fd, self.buffer, len(data), pos)
         return self.call("write", fd, self.buffer, len(data))
 
     def peek(self, count: int, offset: int = 0) -> bytes:
@@ -189,12 +193,14 @@ class FsMachine(Machine):
             return fd
         parts = []
         while data := self.read(fd):
+            if isinstance(data, int):
+                return data
             assert isinstance(data, bytes)
             parts.append(data)
         self.close(fd)
         return b"".join(parts)
 
-    def put(self, name: bytes | str, data: bytes, mode: int = 0o666) -> None:
+    def write_file(self, name: bytes | str, data: bytes, mode: int = 0o666) -> None:
         fd = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         assert fd >= 0, (name, fd)
         assert self.write(fd, data) == len(data)

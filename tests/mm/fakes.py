@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.events import Events
 from minikern.kernel.resource import RLIM_INFINITY, Rlimit
 from minikern.kernel.task import SignalStruct, Task
+from minikern.mm.check import check_frames, check_mm
 from minikern.mm.filemap import AddressSpace
 from minikern.mm.mm import Mm, mm_alloc
 from minikern.mm.mmap import arch_pick_mmap_layout
@@ -204,3 +206,10 @@ class FakeFile:
 
     def mmap(self, task: Task, vma: Any) -> AddressSpace:
         return self.inode.mapping
+
+
+def check(machine: Machine, *tasks: Task, pinned: Iterable[int] = ()) -> None:
+    """Every reference to a frame has a holder, and the address spaces of ``tasks`` are sound."""
+    mms = [task.mm for task in tasks if task.mm is not None]
+    assert check_frames(machine.kernel, mms, pinned) == []
+    assert [complaint for mm in mms for complaint in check_mm(mm)] == []

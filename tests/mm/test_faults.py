@@ -8,7 +8,6 @@ import pytest
 
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.siginfo import FaultCode, Signal
-from minikern.mm.check import check_frames
 from minikern.mm.memory import Fault, fault_siginfo
 from minikern.mm.mman import Map, Prot
 from minikern.mm.mmap import do_mmap
@@ -19,7 +18,7 @@ from minikern.mm.stack import bprm_mm_init, setup_arg_pages
 from minikern.mm.uaccess import mm_write
 from minikern.mm.vma import VM_EXEC, VM_MAYEXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, vma_name
 
-from .fakes import TASK_SIZE, FakeFile, FakeInode, Machine
+from .fakes import TASK_SIZE, FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 RW = Prot.READ | Prot.WRITE
@@ -118,7 +117,7 @@ def test_file_pages_are_shared_until_they_are_written(machine: Machine) -> None:
     assert inode.mapping.read(0, 1) == b"a"
     assert machine.cpu.store(at + PAGE, 1)  # the first touch is a store
     assert machine.cpu.load(at + PAGE + 1) == ord("a")
-    assert check_frames(machine.kernel, [mm]) == []
+    check(machine, machine.task)
 
 
 def test_cached_neighbours_come_along(machine: Machine) -> None:
@@ -131,7 +130,7 @@ def test_cached_neighbours_come_along(machine: Machine) -> None:
     assert machine.cpu.translate(at + 20 * PAGE, 4) is not None
     assert 8 <= mm.rss_file <= 16
     assert all(pte & PTE_X for table in mm.tables.values() for pte in table.entries.values())
-    assert check_frames(machine.kernel, [mm]) == []
+    check(machine, machine.task)
 
 
 def test_shared_stores_reach_the_file(machine: Machine) -> None:
@@ -209,4 +208,4 @@ def test_special_pages(machine: Machine) -> None:
     assert machine.cpu.load(at) == 0
     assert mm.fault(at, 2) == 0
     assert mm.fault_reason is Fault.SEGV_ACCERR
-    assert check_frames(machine.kernel, [mm], pinned=pfns) == []
+    check(machine, machine.task, pinned=pfns)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from minikern.kernel.errno import KernelError
-from minikern.mm.check import check_frames
 from minikern.mm.mman import Map, Prot
 from minikern.mm.mmap import do_mmap, do_munmap
 
-from .fakes import FakeFile, FakeInode, Machine
+from .fakes import FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 RW = Prot.READ | Prot.WRITE
@@ -40,7 +39,7 @@ def test_a_file_in_memory(machine: Machine) -> None:
     mapping.truncate(PAGE + 2)
     assert mapping.read(PAGE - 2, 10) == b"a\0\0\0"
     mapping.evict()
-    assert check_frames(machine.kernel, []) == []
+    check(machine)
     assert not machine.kernel.frames.caches
 
 
@@ -92,7 +91,7 @@ def test_truncation_takes_pages_away(machine: Machine) -> None:
     inode.mapping.truncate(3 * PAGE)
     inode.disk[:] = bytes(3 * PAGE)
     assert machine.cpu.load(at + 2 * PAGE) == 0
-    assert check_frames(machine.kernel, [machine.task.mm] if machine.task.mm else []) == []
+    check(machine, machine.task)
 
 
 def test_holes_leave_private_copies(machine: Machine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from minikern.kernel.task import Task
-from minikern.mm.check import check_frames
 from minikern.mm.madvise import do_madvise
 from minikern.mm.mm import dup_mm, mmput, set_mm_exe_file
 from minikern.mm.mman import Madv, Map, Prot
@@ -13,7 +12,7 @@ from minikern.mm.mmap import do_mmap, do_munmap
 from minikern.mm.pgtable import PTE_W, pte_of
 from minikern.mm.uaccess import copy_from_user, copy_to_user
 
-from .fakes import FakeFile, FakeInode, Machine
+from .fakes import FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 RW = Prot.READ | Prot.WRITE
@@ -28,10 +27,6 @@ def machine() -> Machine:
 def fork(machine: Machine) -> Task:
     assert machine.task.mm is not None
     return machine.new_task(dup_mm(machine.task.mm))
-
-
-def check(machine: Machine, *tasks: Task) -> None:
-    assert check_frames(machine.kernel, [task.mm for task in tasks if task.mm is not None]) == []
 
 
 def test_parent_stores_right_after_fork(machine: Machine) -> None:

@@ -11,7 +11,6 @@ from minikern.kernel.cred import Cap
 from minikern.kernel.errno import KernelError
 from minikern.kernel.resource import Rlimit
 from minikern.mm.brk import padzero, sys_brk, vm_brk_flags
-from minikern.mm.check import check_frames
 from minikern.mm.madvise import do_madvise, madvise_set_anon_name
 from minikern.mm.mincore import sys_mincore
 from minikern.mm.mlock import sys_mlock, sys_mlockall, sys_munlock, sys_munlockall
@@ -24,7 +23,7 @@ from minikern.mm.msync import sys_msync
 from minikern.mm.uaccess import copy_from_user, copy_to_user
 from minikern.mm.vma import VM_EXEC, VM_MAYEXEC, VM_MAYWRITE, VM_SHARED, Vma, vma_name
 
-from .fakes import TASK_SIZE, FakeCred, FakeFile, FakeInode, Machine
+from .fakes import TASK_SIZE, FakeCred, FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 RW = Prot.READ | Prot.WRITE
@@ -358,7 +357,7 @@ def test_mremap_moves_pages(machine: Machine) -> None:
     assert machine.cpu.load(there + 1) == 1
     assert machine.cpu.translate(there + PAGE, 2) == frame
     assert mm_of(machine).total_vm == 601
-    assert check_frames(machine.kernel, [mm_of(machine)]) == []
+    check(machine, machine.task)
 
 
 def test_mremap_leaves_an_empty_place(machine: Machine) -> None:

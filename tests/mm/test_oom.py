@@ -9,14 +9,13 @@ import pytest
 from minikern.kernel import signal
 from minikern.kernel.siginfo import Signal
 from minikern.kernel.task import Task
-from minikern.mm.check import check_frames
 from minikern.mm.memory import Fault, fault_siginfo
 from minikern.mm.mm import dup_mm
 from minikern.mm.mman import Map, Prot
 from minikern.mm.mmap import do_mmap
 from minikern.mm.uaccess import copy_to_user_partial
 
-from .fakes import Machine
+from .fakes import Machine, check
 
 PAGE = 4096
 RW = Prot.READ | Prot.WRITE
@@ -62,7 +61,7 @@ def test_the_largest_goes(killed: list[Task]) -> None:
     address = large.mm.vmas[0].start
     assert not machine.cpu.store(address, 1)
     assert fault_siginfo(large, address, 2) is None  # SIGKILL is on its way
-    assert check_frames(machine.kernel, [task.mm for task in machine.kernel.pids.tasks]) == []
+    check(machine, *machine.kernel.pids.tasks)
 
 
 def test_whoever_asks_may_be_the_one(killed: list[Task]) -> None:
@@ -72,7 +71,7 @@ def test_whoever_asks_may_be_the_one(killed: list[Task]) -> None:
     assert killed == [hog]
     assert hog.mm is not None and hog.mm.fault_reason is Fault.OOM
     assert copy_to_user_partial(machine.task, do_mmap(machine.task, None, 0, PAGE, RW, ANON, 0), b"x") == 1
-    assert check_frames(machine.kernel, [task.mm for task in machine.kernel.pids.tasks]) == []
+    check(machine, *machine.kernel.pids.tasks)
 
 
 def test_a_store_after_fork_finds_no_memory(killed: list[Task]) -> None:
@@ -87,7 +86,7 @@ def test_a_store_after_fork_finds_no_memory(killed: list[Task]) -> None:
     while done < 150 and machine.cpu.store(at + done * PAGE, 2):
         done += 1
     assert killed
-    assert check_frames(machine.kernel, [task.mm for task in machine.kernel.pids.tasks]) == []
+    check(machine, *machine.kernel.pids.tasks)
 
 
 def test_those_who_share_the_memory_go_too(killed: list[Task]) -> None:

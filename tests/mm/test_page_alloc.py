@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from minikern.kernel.errno import KernelBug
-from minikern.mm import page_alloc
-from minikern.mm.check import check_frames
+from minikern.mm.mm import dup_mm
+from minikern.mm.mman import Map
+from minikern.mm.mmap import do_mmap
 from minikern.mm.page_alloc import OutOfMemory
 
-from .fakes import FakeInode, Machine
+from .fakes import FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 
@@ -43,12 +44,12 @@ def test_every_frame_can_be_had_once() -> None:
     for pfn in taken:
         frames.put_page(pfn)
     assert frames.nr_free == 62
-    assert check_frames(machine.kernel, []) == []
+    check(machine)
 
 
-def test_memory_goes_back_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_alloc, "_GIVE_BACK_PAGES", 100)
+def test_memory_goes_back_to_the_host() -> None:
     machine = Machine(4 << 20)
+    machine.kernel.frames.give_back_at = 100
     frames, view = machine.kernel.frames, machine.kernel.arena.view
     taken = [frames.alloc_page() for _ in range(200)]
     for pfn in taken:
@@ -60,10 +61,29 @@ def test_memory_goes_back_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert frames.zeroed
     assert all(view[pfn << 12] == 0 for pfn in frames.zeroed)
     assert all(view[pfn << 12] == 1 for pfn in kept)
-    assert check_frames(machine.kernel, [], pinned=kept) == []
+    check(machine, pinned=kept)
     again = [frames.alloc_page() for _ in range(frames.nr_free)]
     assert all(view[pfn << 12] == 0 for pfn in again)
     assert not kept & set(again)
+
+
+def test_mapped_cache_pages_make_room_as_well() -> None:
+    machine = Machine(64 * PAGE)
+    inode = FakeInode(machine.kernel, b"x" * 50 * PAGE)
+    at = do_mmap(machine.task, FakeFile(inode), 0, 50 * PAGE, 3, Map.PRIVATE, 0)  # type: ignore[arg-type]
+    child = machine.new_task(dup_mm(machine.task.mm))  # type: ignore[arg-type]
+    memory = do_mmap(child, None, 0, 50 * PAGE, 3, Map.PRIVATE | Map.ANONYMOUS, 0)
+    for page in range(50):
+        for task, address in ((machine.task, at), (child, at), (child, memory)):
+            machine.run(task)
+            if address == at:
+                assert machine.cpu.load(address + page * PAGE) == ord("x")
+            else:
+                assert machine.cpu.store(address + page * PAGE, page)
+    assert machine.cpu.store(at + 5 * PAGE, ord("y"))  # copies a page that may have to be read in for it
+    assert [machine.cpu.load(memory + page * PAGE) for page in range(50)] == list(range(50))
+    assert all(machine.cpu.load(at + page * PAGE) == ord("y" if page == 5 else "x") for page in range(50))
+    check(machine, machine.task, child)
 
 
 def test_clean_cache_pages_make_room() -> None:
@@ -88,4 +108,4 @@ def test_clean_cache_pages_make_room() -> None:
     for pfn in taken:
         frames.put_page(pfn)
     assert inode.mapping.read(PAGE, 3) == b"xxx"  # read in again
-    assert check_frames(machine.kernel, []) == []
+    check(machine)

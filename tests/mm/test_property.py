@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from minikern.kernel.errno import KernelError
 from minikern.kernel.task import Task
-from minikern.mm.check import check_frames
 from minikern.mm.madvise import do_madvise
 from minikern.mm.memory import Fault
 from minikern.mm.mm import dup_mm, mmput
@@ -21,7 +20,7 @@ from minikern.mm.mprotect import do_mprotect
 from minikern.mm.mremap import sys_mremap
 from minikern.mm.uaccess import access_remote_vm, copy_from_user, copy_to_user
 
-from .fakes import FakeFile, FakeInode, Machine
+from .fakes import FakeFile, FakeInode, Machine, check
 
 PAGE = 4096
 BASE = 0x5555_5540_0000 - 4 * PAGE  # the window lies across a table boundary
@@ -256,8 +255,7 @@ class Memory(RuleBasedStateMachine):
                 except KernelError:
                     seen = None
                 assert seen == expected
-        mms = [task.mm for task in self.models if task.mm is not None]
-        assert check_frames(self.machine.kernel, mms) == []
+        check(self.machine, *self.models)
 
 
 Memory.TestCase.settings = settings(

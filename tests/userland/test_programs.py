@@ -28,12 +28,12 @@ def cases() -> Iterator[object]:
                     yield pytest.param(program, how, flavour, id=f"{program.name}-{how.title}-{flavour}")
 
 
-@pytest.mark.parametrize(("program", "how", "flavour"), cases())
+@pytest.mark.parametrize(("program", "how", "flavour"), list(cases()))
 def test_program(program: Program, how: Run, flavour: str, tmp_path: Path) -> None:
     if flavour not in flavours():
         missing(f"no compiler for {flavour}")
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "TMPDIR": str(tmp_path)}
-    argv = [build(program.name, flavour), *how.args]
+    argv: list[str | Path] = [build(program.name, flavour), *how.args]
     outcome = guest(argv, stdin=program.stdin.encode(), cwd=tmp_path, env=environment, pid1=program.is_init)
     assert (outcome.status, outcome.stderr) == (how.status, b""), outcome.stdout.decode(errors="replace")
     if (expected := witness(program, how)) and program.output == "same":

@@ -33,6 +33,7 @@ int main(void) {
             pid_t grandchild = fork();
             if (grandchild == 0) {
                 burn(60);
+                memset(mmap(NULL, 8 << 20, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1, 8 << 20);
                 _exit(0);
             }
             while (waitpid(grandchild, NULL, 0) == -1 && errno == EINTR) continue;
@@ -49,6 +50,8 @@ int main(void) {
     say("nothing before the child is reaped\n");
     struct rusage usage;
     CHECK(wait4(pid, NULL, 0, &usage) == pid);
+    // The largest resident set of child and grandchild, in KiB.
+    CHECK(usage.ru_maxrss >= 7 << 10);
     CHECK(microseconds(&usage) >= 110000 && of_children() >= 110000);
     struct tms tms;
     CHECK(times(&tms) != (clock_t)-1 && tms.tms_cutime + tms.tms_cstime >= 10);

@@ -38,21 +38,15 @@ int __kernel_clock_getres(int clock, struct timespec *res)
 	return (int)system_call(NR_CLOCK_GETRES, clock, (long)res, 0);
 }
 
-/* Where a signal handler returns to. Unwinders know the two instructions by sight; for the others the frame is described
- * as the handler sees it: x29 points at the record with the x29 and x30 that were interrupted. They look for the caller
- * one instruction before the return address: so there has to be one. */
+/* Where a signal handler returns to. Unwinders know these two instructions by sight and then read the signal frame; no
+ * description for them could say where the program counter is. As they look for the caller at the instruction before the
+ * return address, there is one that belongs to no function. */
 __asm__(".text\n"
 	".balign 16\n"
-	".cfi_startproc\n"
-	".cfi_signal_frame\n"
-	".cfi_def_cfa x29, 0\n"
-	".cfi_offset x29, 0\n"
-	".cfi_offset x30, 8\n"
 	"	nop\n"
 	".globl __kernel_rt_sigreturn\n"
 	".type __kernel_rt_sigreturn, %function\n"
 	"__kernel_rt_sigreturn:\n"
 	"	mov	x8, #139\n"
 	"	svc	#0\n"
-	".cfi_endproc\n"
 	".size __kernel_rt_sigreturn, . - __kernel_rt_sigreturn\n");
