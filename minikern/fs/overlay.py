@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from minikern.kernel.task import Task
 
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
+MIN_CACHED_INODES = 10_000  # so many are kept before the first are forgotten
 _DIR_BYTES = 4096
 _FIRST_OWN_INO = 1 << 40  # beyond the numbers of the host's file systems
 
@@ -48,6 +49,7 @@ class OverlaySuper(RamSuper):
         self.last_ino = _FIRST_OWN_INO
         self.tree = tree
         self.inodes: dict[tuple[int, int], LowerInode] = {}  # by the host's device and inode number
+        self.shrink_at = MIN_CACHED_INODES  # with so many inodes it is time to forget some
         self.set_root(OverlayDir(self, st, tree.root))
 
     def iget(self, directory: OverlayDir, name: bytes, st: os.stat_result) -> Inode:
@@ -74,6 +76,23 @@ class OverlaySuper(RamSuper):
         inode.found(directory, name)
         self.inodes[key] = inode
         return inode
+
+    def shrink(self) -> None:
+        """Forget files that nobody uses and nothing was changed about. Source: ``fs/dcache.c:shrink_dcache_sb``.
+
+        To be called where nobody holds a file that was looked up but not yet opened.
+        """
+        todo = [self.root]
+        for directory in todo:
+            for name, child in list(directory.children.items()):
+                inode = child.inode
+                if isinstance(inode, OverlayDir):
+                    todo.append(child)
+                elif isinstance(inode, LowerInode) and not inode.own and not inode.i_count and not child.mounted:
+                    if inode.mapping is None or not inode.mapping.pages:
+                        del directory.children[name]
+                        self.inodes.pop((inode.dev, inode.ino), None)
+        self.shrink_at = max(MIN_CACHED_INODES, 2 * len(self.inodes))
 
     def statfs(self) -> Kstatfs:
         """As the host's file system, with as much room as there is memory."""
@@ -331,6 +350,8 @@ class OverlayDir(LowerInode, RamDir):
 
     def readdir(self, task: Task) -> list[tuple[int, int, bytes]]:
         """The host's names in the host's order, then those that are new."""
+        if len(self.sb.inodes) >= self.sb.shrink_at:
+            self.sb.shrink()
         listed = []
         new = dict(self.entries)
         for entry in self.lower.scan():

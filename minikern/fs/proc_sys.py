@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from minikern.fs.inotify import MAX_QUEUED_EVENTS, MAX_USER_WATCHES
 from minikern.fs.pipe import PIPE_MAX_BYTES
+from minikern.ipc.msg import MSGMAX, MSGMNB
 from minikern.kernel.cred import CAP_LAST_CAP
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.sys import NEW_UTS_LEN, RELEASE, VERSION
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
 
 _NR_OPEN = 1048576
 _OVERFLOW_ID = 65534
+_SHM_UNLIMITED = (1 << 64) - (1 << 24) - 1  # ULONG_MAX - (1 << 24)
 _UUID_VERSION = 4
 _CORENAME_MAX = 127  # bytes of a core pattern
 
 # What is always the same
 _CONSTANTS = (
     ("fs/file-max", "9223372036854775807"),
+    ("fs/inotify/max_queued_events", MAX_QUEUED_EVENTS),
+    ("fs/inotify/max_user_instances", 128),
+    ("fs/inotify/max_user_watches", MAX_USER_WATCHES),
     ("fs/nr_open", _NR_OPEN),
     ("fs/overflowgid", _OVERFLOW_ID),
     ("fs/overflowuid", _OVERFLOW_ID),
@@ -38,6 +44,9 @@ _CONSTANTS = (
     ("fs/protected_symlinks", 0),
     ("fs/suid_dumpable", 0),
     ("kernel/cap_last_cap", int(CAP_LAST_CAP)),
+    ("kernel/msgmax", MSGMAX),
+    ("kernel/msgmnb", MSGMNB),
+    ("kernel/msgmni", 32000),
     ("kernel/ngroups_max", 65536),
     ("kernel/osrelease", RELEASE),
     ("kernel/ostype", "Linux"),
@@ -45,6 +54,10 @@ _CONSTANTS = (
     ("kernel/overflowuid", _OVERFLOW_ID),
     ("kernel/random/entropy_avail", 256),
     ("kernel/random/poolsize", 256),
+    ("kernel/sem", "32000\t1024000000\t500\t32000"),
+    ("kernel/shmall", _SHM_UNLIMITED),
+    ("kernel/shmmax", _SHM_UNLIMITED),
+    ("kernel/shmmni", 4096),
     ("kernel/version", VERSION),
     ("net/core/somaxconn", 4096),
     ("net/unix/max_dgram_qlen", 512),

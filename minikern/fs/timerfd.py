@@ -15,7 +15,6 @@ from minikern.kernel.syscalls import Fd, Int, Ptr, syscall
 from minikern.kernel.time import (
     HRTIMER_CLOCKS,
     KTIME_MAX,
-    clock_now_ns,
     get_timespec_ns,
     put_timespec64,
     to_monotonic_ns,
@@ -151,7 +150,6 @@ def sys_timerfd_create(task: Task, clockid: Int, flags: Int) -> Result:
     """Source: ``fs/timerfd.c:timerfd_create``."""
     if flags & ~int(Tfd.NONBLOCK | Tfd.CLOEXEC) or clockid not in HRTIMER_CLOCKS:
         raise KernelError(Errno.EINVAL)
-    clock_now_ns(task.kernel, clockid)
     return anon_inode_getfd(task, TimerFd(task, clockid, flags), cloexec=bool(flags & Tfd.CLOEXEC))
 
 

@@ -249,6 +249,8 @@ class Kernel:
         expiry = self.timers.next_expiry()
         if expiry is not None and expiry <= self.clock_ns:
             self.timers.run_expired(self.clock_ns)
+            if self.halted:
+                return
         task = sched.pick_next_task()
         if task is None:
             self._idle()

@@ -10,6 +10,7 @@ the file calls it (msync, fsync, unmapping).
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from minikern.engine.arena import PAGE_SHIFT, PAGE_SIZE
@@ -128,16 +129,13 @@ class AddressSpace:
         """
         if not self.backed:
             return 0
-        refs = self.kernel.frames.refs
+        refs, pages, dirty = self.kernel.frames.refs, self.pages, self.dirty
+        candidates = (index for index, pfn in pages.items() if (refs[pfn] > 1) is mapped and index not in dirty)
         dropped = 0
-        for index, pfn in list(self.pages.items()):
-            if dropped == wanted:
-                break
-            if index in self.dirty or (refs[pfn] > 1) is not mapped:
-                continue
+        for index in list(islice(candidates, wanted)):
             if mapped:
                 self.unmap_range(index, index + 1, even_cows=False)
-            if refs[pfn] == 1:
+            if refs[pages[index]] == 1:
                 self._forget(index)
                 dropped += 1
         return dropped

@@ -38,6 +38,7 @@ from minikern.mm.vma import (
     Vma,
     copy_vma,
     find_vma,
+    release_vma,
 )
 
 if TYPE_CHECKING:
@@ -93,16 +94,21 @@ def do_user_addr_fault(mm: Mm, address: int, access: int) -> int:
     When a frame is replaced by a private copy, the page that the CPU asked for is looked up again anyway; whoever else
     calls this must flush the TLB (`uaccess.fault_in_user_page`). Source: ``arch/*/mm/fault.c:do_user_addr_fault``.
     """
-    from minikern.mm.stack import expand_stack
-
     vma = find_vma(mm, address)
-    if vma is None or (address < vma.start and not (vma.flags & VM_GROWSDOWN and expand_stack(vma, address))):
+    if vma is None or (address < vma.start and not _grow(vma, address)):
         mm.fault_reason = Fault.SEGV_MAPERR
         return 0
     if not vma.flags & _ALLOWED_BY[access]:
         mm.fault_reason = Fault.SEGV_ACCERR
         return 0
     return handle_mm_fault(vma, address, access == PTE_W)
+
+
+def _grow(vma: Vma, address: int) -> bool:
+    """Enlarge the area above ``address`` if it is a stack that may grow so far."""
+    from minikern.mm.stack import expand_stack
+
+    return vma.flags & VM_GROWSDOWN != 0 and expand_stack(vma, address)
 
 
 def handle_mm_fault(vma: Vma, address: int, write: bool) -> int:
@@ -198,7 +204,7 @@ def _file_page(vma: Vma, index: int) -> int | None:
     if pfn is not None:
         return pfn
     current = vma.mm.kernel.sched.current
-    if mapping.backed and current is not None:
+    if mapping.backed and current is not None:  # a fault is either minor or, like this one, major
         current.usage.maj_flt += 1
         current.usage.min_flt -= 1
     return mapping.get_page(index)
@@ -259,12 +265,11 @@ def _do_wp_page(vma: Vma, vpn: int) -> int:
         return pte
 
     new = _copy_user_page(vma, pfn)
-    if not pte & PTE_ANON:
-        if pfn != ZERO_PFN:
-            _account_file_pages(vma, -1)
-        mm.rss_anon += 1
+    if pte_of(mm, vpn) == pte:  # else the copy's frame cost the page its place: it was reclaimed
+        _account_zapped(vma, (pte,))
+        frames.put_page(pfn)
+    mm.rss_anon += 1
     set_pte(mm, vpn, new)
-    frames.put_page(pfn)
     return new
 
 
@@ -300,13 +305,12 @@ def copy_page_range(mm: Mm, old: Mm) -> None:
     mm.hiwater_rss, mm.hiwater_vm = mm.rss, old.total_vm
 
     for vma in old.vmas:
+        copy = copy_vma(vma, mm, vma.start, vma.end)
         if vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
-            copy = copy_vma(vma, mm, vma.start, vma.end)
-            zap_page_range(copy, vma.start, vma.end)
-            if vma.flags & VM_DONTCOPY:
-                continue
-        else:
-            copy = copy_vma(vma, mm, vma.start, vma.end)
+            zap_page_range(copy, copy.start, copy.end)
+        if vma.flags & VM_DONTCOPY:
+            release_vma(copy)
+            continue
         copy.set_flags(copy.flags & ~VM_LOCKED_MASK)
         mm.vmas.append(copy)
         if copy.mapping is not None:

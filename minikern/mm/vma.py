@@ -101,7 +101,11 @@ class Vma:
         """
         self.flags = flags
         prot = (VM_READ | flags & VM_EXEC) if flags & VM_ACCESS_FLAGS else 0
-        if flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and self.mapping and not self.mapping.backed:
+        if (
+            flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE
+            and self.mapping is not None
+            and not self.mapping.backed
+        ):
             prot |= VM_WRITE
         self.page_prot = prot
 

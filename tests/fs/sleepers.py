@@ -9,7 +9,8 @@ from typing import Any
 
 from minikern.kernel.errno import KernelError
 from minikern.kernel.task import Task
-from minikern.kernel.waitqueue import TaskState, Wait
+from minikern.kernel.waitqueue import Wait
+from minikern.mm.uaccess import copy_from_user, copy_to_user
 from minikern.net.af_unix import UnixNames
 from tests.fs.machine import FsMachine
 
@@ -29,6 +30,9 @@ class Clock:
     def random_bytes(self, count: int) -> bytes:
         return bytes(count)
 
+    def pick(self, runnable: object) -> int:
+        return 0
+
 
 class Sleeper:
     """One call of one task: its `result`, once there is one."""
@@ -39,11 +43,22 @@ class Sleeper:
         self.name = name
         self.args = args
         self.result: int | None = None
-        self._settle(machine.call(name, *args, task=task))
+        task.syscall.nr = len(machine.handlers)
+        machine.handlers[task.syscall.nr] = self._invoke
+        self._settle(self._invoke(task, ()))
+
+    def _invoke(self, task: Task, registers: tuple[int, ...]) -> Any:
+        return self.machine.call(self.name, *self.args, task=task)
 
     @property
     def asleep(self) -> bool:
         return self.result is None
+
+    @property
+    def wchan(self) -> str:
+        """Where it sleeps; empty when it does not."""
+        wait = self.task.wait
+        return wait.wchan if self.asleep and wait is not None else ""
 
     def _settle(self, result: Any) -> None:
         while isinstance(result, Wait):
@@ -63,7 +78,7 @@ class Sleeper:
         wait, self.task.wait = self.task.wait, None
         assert wait is not None
         try:
-            result = wait.resume() if wait.resume else self.machine.call(self.name, *self.args, task=self.task)
+            result = wait.resume() if wait.resume else self._invoke(self.task, ())
         except KernelError as error:
             result = -error.errno
         self._settle(result)
@@ -78,6 +93,9 @@ class StreamMachine(FsMachine):
         self.kernel.sources = self.clock
         self.kernel.unix_names = UnixNames()
         self.sleepers: list[Sleeper] = []
+        self.handlers: dict[int, Any] = {}  # for calls that run again: by a number that each gets
+        self.kernel.handlers = {"fake": self.handlers}
+        self.arch.name = "fake"
 
     def start(self, name: str, *args: Any, task: Task | None = None) -> Sleeper:
         """A task, a new one unless given, makes a call."""
@@ -110,8 +128,6 @@ class StreamMachine(FsMachine):
 
     def put(self, data: bytes, offset: int = 0) -> int:
         """Store bytes into the common buffer; their guest address."""
-        from minikern.mm.uaccess import copy_to_user
-
         copy_to_user(self.task, self.buffer + offset, data)
         return int(self.buffer) + offset
 
@@ -127,8 +143,6 @@ class StreamMachine(FsMachine):
         timeout = self.string(bytes(16))
         result = self.call("ppoll", address, 1, timeout, 0, 8)
         assert isinstance(result, int) and result >= 0, result
-        from minikern.mm.uaccess import copy_from_user
-
         return int.from_bytes(copy_from_user(self.task, address + 6, 2), "little")
 
     def file(self, fd: int, task: Task | None = None) -> Any:
@@ -136,10 +150,6 @@ class StreamMachine(FsMachine):
         files = (task or self.task).files
         assert files is not None
         return files.fget(fd)
-
-
-def is_asleep(task: Task) -> bool:
-    return task.state is not TaskState.RUNNING
 
 
 NONBLOCK = os.O_NONBLOCK

@@ -335,3 +335,21 @@ def test_xattrs_are_the_hosts_until_changed(root: Path) -> None:
     assert machine.call("removexattr", "/a", "user.host") == 0
     assert machine.call("getxattr", "/a", "user.host", machine.buffer, 100) == -61
     assert os.listxattr(root / "a") == ["user.host"]
+
+
+def test_unused_inodes_are_forgotten(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(300):
+        (root / f"file{number}").write_bytes(b"%d" % number)
+    machine = FsMachine(str(root))
+    sb = machine.kernel.mounts.mounts[0].sb
+    sb.shrink_at = 100
+    monkeypatch.setattr("minikern.fs.overlay.MIN_CACHED_INODES", 100)
+    machine.write_file("/file1", b"changed")
+    held = machine.open("/file2")
+    for number in range(300):
+        machine.stat(f"/file{number}")
+    assert len(sb.inodes) >= 300
+    machine.listdir("/")
+    assert len(sb.inodes) < 10
+    assert machine.contents("/file1") == b"changed" and machine.contents("/file3") == b"3"
+    assert machine.read(held) == b"2"

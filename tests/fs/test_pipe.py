@@ -76,7 +76,7 @@ def test_packets_stay_apart(machine: StreamMachine) -> None:
 def test_a_reader_waits_for_a_writer(machine: StreamMachine) -> None:
     reader, writer = machine.pipe()
     sleeper = machine.start("read", reader, machine.buffer, 100)
-    assert sleeper.asleep and sleeper.task.wait.wchan == "pipe_read"
+    assert sleeper.wchan == "pipe_read"
     machine.write(writer, b"hello")
     machine.run_woken()
     assert sleeper.result == 5
@@ -197,7 +197,7 @@ class TestFifo:
 
     def test_open_meets(self, machine: StreamMachine) -> None:
         reader = machine.start("openat", -100, "/fifo", os.O_RDONLY, 0)
-        assert reader.asleep and reader.task.wait.wchan == "wait_for_partner"
+        assert reader.wchan == "wait_for_partner"
         writer = machine.open("/fifo", os.O_WRONLY)
         machine.run_woken()
         assert reader.result == 0

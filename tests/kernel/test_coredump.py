@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 import minikern
 from minikern.kernel.coredump import format_corename
@@ -45,7 +46,7 @@ def notes(core: Path) -> list[tuple[str, Any]]:
     with core.open("rb") as file:
         elf = ELFFile(file)
         assert elf["e_type"] == "ET_CORE"
-        (segment,) = (each for each in elf.iter_segments() if each["p_type"] == "PT_NOTE")
+        (segment,) = (each for each in elf.iter_segments() if isinstance(each, NoteSegment))
         return [(note["n_type"], note["n_descdata"]) for note in segment.iter_notes()]
 
 
@@ -76,14 +77,15 @@ def test_contents(arch: str, tmp_path: Path) -> None:
 
 def test_event(tmp_path: Path) -> None:
     class Observer:
-        seen: list[tuple[int, bytes | None]] = []
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, bytes | None]] = []
 
         def on_core(self, task: Task, sig: int, path: bytes | None) -> None:
             assert all(thread.wait is not None for thread in task.signal.threads if thread is not task)
             self.seen.append((sig, path))
 
-    crash("x86_64", "musl", tmp_path, attach=Observer())
-    assert Observer.seen == [(11, b"/tmp/core")]
+    crash("x86_64", "musl", tmp_path, attach=(observer := Observer()))
+    assert observer.seen == [(11, b"/tmp/core")]
 
 
 @pytest.mark.parametrize("arch", ARCHES)
@@ -96,7 +98,9 @@ def test_gdb_shows_every_thread(arch: str, tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
     assert "Program terminated with signal SIGSEGV" in shown
     backtraces = dict(re.findall(r"^Thread (\d+) .*?\n((?:#.*\n?)+)", shown, re.MULTILINE))
-    frames = {number: re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", text, re.MULTILINE) for number, text in backtraces.items()}
+    frames = {
+        number: re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", text, re.MULTILINE) for number, text in backtraces.items()
+    }
     assert frames["1"] == ["crash_here", "threads_and_crash", "main"]
     bodies = {next(name for name in frames[number] if name.endswith("_thread")): frames[number] for number in "23"}
     for waiting in bodies.values():

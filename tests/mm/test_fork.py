@@ -139,6 +139,13 @@ def test_advice_for_fork(machine: Machine) -> None:
     assert [machine.cpu.load(at + i * PAGE) for i in range(3)] == [None, 0, 3]
     machine.run(machine.task)
     assert [machine.cpu.load(at + i * PAGE) for i in range(3)] == [1, 2, 3]
+    file = FakeFile(FakeInode(machine.kernel, b"f" * PAGE))
+    at = do_mmap(machine.task, file, 0, PAGE, RW, Map.SHARED, 0)  # type: ignore[arg-type]
+    do_madvise(mm, at, PAGE, Madv.DONTFORK)
+    other = fork(machine)
+    assert other.mm is not None
+    mmput(other.mm)
+    assert (file.count, len(file.inode.mapping.i_mmap)) == (2, 1)
     check(machine, machine.task, child)
 
 

@@ -9,6 +9,7 @@ from minikern.mm.mm import dup_mm
 from minikern.mm.mman import Map
 from minikern.mm.mmap import do_mmap
 from minikern.mm.page_alloc import OutOfMemory
+from minikern.mm.uaccess import copy_from_user
 
 from .fakes import FakeFile, FakeInode, Machine, check
 
@@ -84,6 +85,22 @@ def test_mapped_cache_pages_make_room_as_well() -> None:
     assert [machine.cpu.load(memory + page * PAGE) for page in range(50)] == list(range(50))
     assert all(machine.cpu.load(at + page * PAGE) == ord("y" if page == 5 else "x") for page in range(50))
     check(machine, machine.task, child)
+
+
+def test_the_page_that_is_copied_may_be_reclaimed_for_its_copy() -> None:
+    machine = Machine(64 * PAGE)
+    inode = FakeInode(machine.kernel, b"x" * 20 * PAGE)
+    at = do_mmap(machine.task, FakeFile(inode), 0, 20 * PAGE, 3, Map.PRIVATE, 0)  # type: ignore[arg-type]
+    assert all(machine.cpu.load(at + page * PAGE) == ord("x") for page in range(20))
+    child = machine.new_task(dup_mm(machine.task.mm))  # type: ignore[arg-type]
+    memory = do_mmap(machine.task, None, 0, 40 * PAGE, 3, Map.PRIVATE | Map.ANONYMOUS, 0)
+    for page in range(40):
+        assert machine.cpu.store(memory + page * PAGE, page)
+    for page in range(20):  # the child maps all of them too, so that none can be dropped unmapped
+        assert machine.cpu.store(at + page * PAGE, ord("y"))
+        check(machine, machine.task, child)
+    assert all(copy_from_user(machine.task, at + page * PAGE, 2) == b"yx" for page in range(20))
+    assert all(copy_from_user(child, at + page * PAGE, 2) == b"xx" for page in range(20))
 
 
 def test_clean_cache_pages_make_room() -> None:

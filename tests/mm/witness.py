@@ -11,7 +11,6 @@ import ctypes
 import json
 import os
 import sys
-import tempfile
 
 BASE = 0x2000_0000_0000
 WINDOW = 32  # pages
@@ -28,40 +27,36 @@ def main() -> None:
         result: int = libc.syscall(ctypes.c_long(NUMBERS[name]), *[ctypes.c_ulong(arg & ALL_BITS) for arg in args])
         return result if result != -1 else -ctypes.get_errno()
 
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(bytes(4096 * FILE_PAGES))
-        file.flush()
-        fds = {
-            "rw": file.fileno(),
-            "ro": os.open(file.name, os.O_RDONLY),
-            "wo": os.open(file.name, os.O_WRONLY),
-            "none": -1,
-        }
-        answer = ctypes.create_string_buffer(4096)
+    file = os.memfd_create("witness")
+    os.truncate(file, 4096 * FILE_PAGES)
+    again = f"/proc/self/fd/{file}"
+    fds = {"rw": file, "ro": os.open(again, os.O_RDONLY), "wo": os.open(again, os.O_WRONLY), "none": -1}
+    answer = ctypes.create_string_buffer(4096)
 
-        def areas() -> list[tuple[int, int, str, int]]:
-            found = []
-            with open("/proc/self/maps") as maps:
-                for line in maps:
-                    fields = line.split()
-                    start, end = (int(each, 16) - BASE >> 12 for each in fields[0].split("-"))
-                    if start < WINDOW and end > 0:
-                        offset = int(fields[2], 16) >> 12 if file.name in line else 0
-                        found.append((start, end, fields[1], offset))
-            return found
+    results = []
+    for sequence in json.load(sys.stdin):
+        call("munmap", BASE, WINDOW * 4096)
+        steps = []
+        for name, *args in sequence:
+            if name == "mmap":
+                args[4] = fds[args[4]]
+            elif name == "mincore":
+                args.append(ctypes.addressof(answer))
+            steps.append((call(name, *args), areas()))
+        results.append(steps)
+    json.dump(results, sys.stdout)
 
-        results = []
-        for sequence in json.load(sys.stdin):
-            call("munmap", BASE, WINDOW * 4096)
-            steps = []
-            for name, *args in sequence:
-                if name == "mmap":
-                    args[4] = fds[args[4]]
-                elif name == "mincore":
-                    args.append(ctypes.addressof(answer))
-                steps.append((call(name, *args), areas()))
-            results.append(steps)
-        json.dump(results, sys.stdout)
+
+def areas() -> list[tuple[int, int, str, int]]:
+    """First page, end, rights and page of the file of every area in the window."""
+    found = []
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            fields = line.split()
+            start, end = (int(each, 16) - BASE >> 12 for each in fields[0].split("-"))
+            if start < WINDOW and end > 0:
+                found.append((start, end, fields[1], int(fields[2], 16) >> 12 if "memfd:witness" in line else 0))
+    return found
 
 
 if __name__ == "__main__":

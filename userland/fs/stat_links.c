@@ -15,6 +15,14 @@ int main(void) {
     CHECK(fchmod(fd, 0604) == 0 && stat("file", &st) == 0 && (st.st_mode & 07777) == 0604);
     CHECK(chmod("file", 04711) == 0 && stat("file", &st) == 0 && (st.st_mode & 07777) == 04711);
 
+    struct statx extended;
+    CHECK(statx(AT_FDCWD, "file", 0, STATX_BASIC_STATS, &extended) == 0);
+    CHECK((extended.stx_mask & STATX_BASIC_STATS) == STATX_BASIC_STATS && extended.stx_ino == st.st_ino);
+    CHECK(extended.stx_mode == st.st_mode && extended.stx_size == 5 && extended.stx_nlink == 1);
+    CHECK(makedev(extended.stx_dev_major, extended.stx_dev_minor) == st.st_dev);
+    CHECK(extended.stx_mtime.tv_sec == st.st_mtim.tv_sec && (long)extended.stx_mtime.tv_nsec == st.st_mtim.tv_nsec);
+    CHECK(statx(fd, "", AT_EMPTY_PATH, STATX_SIZE, &extended) == 0 && extended.stx_size == 5);
+
     // A hard link is the same file under another name.
     CHECK(link("file", "hard") == 0 && stat("hard", &other) == 0);
     CHECK(other.st_ino == st.st_ino && other.st_nlink == 2);

@@ -2,6 +2,7 @@
 // handler it takes them; its own faults kill it all the same. kill(-1) hits everybody else.
 // concept: 4 exit_notify: the family
 // init: yes
+// qemu: no (it handles signals to itself)
 #include "proc.h"
 
 static volatile sig_atomic_t handled;

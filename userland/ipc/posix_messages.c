@@ -1,5 +1,6 @@
 // POSIX message queues: highest priority first, time limits, poll, what a signal tells of the first message, the
 // attributes, and a queue that outlives its name.
+// qemu: no (it has no mq_notify)
 #include "check.h"
 #include <mqueue.h>
 #include <poll.h>

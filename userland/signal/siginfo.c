@@ -47,10 +47,15 @@ int main(void) {
     CHECK(timer_delete(timer) == 0);
 
     pid_t pid = fork();
-    if (pid == 0) _exit(3);
+    if (pid == 0) {
+        // Some time of the processor, to be told in the news of the death.
+        while (now_ns(CLOCK_PROCESS_CPUTIME_ID) < 150000000) continue;
+        _exit(3);
+    }
     while (!arrived) sleep_ms(1);
     arrived = 0;
     CHECK(last.si_code == CLD_EXITED && last.si_pid == pid && last.si_status == 3 && last.si_uid == getuid());
+    CHECK(last.si_utime + last.si_stime >= 1);
     CHECK(status_of(pid) == 3 << 8);
     say("child: SIGCHLD CLD_EXITED\n");
     pid = fork();

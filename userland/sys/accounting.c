@@ -1,4 +1,5 @@
 // Process accounting: a record for every process that ends, with how it ended, whose it was, and what it was called.
+// qemu: no (it has no acct)
 #include "scratch.h"
 #include <sys/acct.h>
 

@@ -1,5 +1,6 @@
 // Filters for system calls: errors and SIGSYS instead of a call, arguments, several filters, inheritance by children and
 // threads, strict mode, and the deaths that a filter decides on.
+// qemu: no (it has no seccomp)
 #include "thread.h"
 #include <linux/audit.h>
 #include <linux/filter.h>

@@ -1,4 +1,5 @@
 // Process groups and sessions: who may move whom, and when.
+// qemu: no (it keeps stop signals to itself)
 #include "self.h"
 
 int main(int argc, char **argv) {

@@ -1,6 +1,7 @@
 // A restartable sequence that a signal interrupts goes on at its abort handler; the registered area says which processor
 // it is; what cannot be registered.
 // libc: musl
+// qemu: no (it has no rseq)
 #include "check.h"
 #include <linux/rseq.h>
 

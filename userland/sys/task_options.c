@@ -1,4 +1,5 @@
 // Options of prctl: name, subreaper, timer slack, securebits, names of memory, auxiliary vector.
+// qemu: no (it lacks some of these options)
 #include "proc.h"
 #include <sys/prctl.h>
 

@@ -1,4 +1,5 @@
 // A filter asks the tracer, which sees the call and the data of the filter and lets it go on; without a tracer it is ENOSYS.
+// qemu: no (it has no ptrace)
 #include "check.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,6 +1,7 @@
 // The ids of a process and the capabilities that follow them: what root may set and a user not, what dropping root
 // takes away and PR_SET_KEEPCAPS keeps, and what a set-user-id program gains. Where it does not run as root, only the
 // part for users.
+// qemu: no (it cannot execute a foreign binary without binfmt_misc)
 #include "self.h"
 #include "scratch.h"
 #include <grp.h>

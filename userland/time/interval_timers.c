@@ -2,6 +2,7 @@
 // none, an exec keeps the real one; RLIMIT_CPU sends SIGXCPU each second and SIGKILL at the end.
 // concept: 6 signals
 // run: => 0
+// qemu: no (it cannot execute a foreign binary without binfmt_misc)
 #include "self.h"
 
 static volatile sig_atomic_t counts[65];
