@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.exec import NotExecutable
+from minikern.kernel.flags import fast_flags
 from minikern.mm.brk import padzero, vm_brk_flags
 from minikern.mm.mm import Mm, mm_alloc, mmput, set_mm_exe_file
 from minikern.mm.mman import Map, Prot
@@ -72,6 +73,7 @@ class At(IntEnum):
     MINSIGSTKSZ = 51
 
 
+@fast_flags
 class Pf(IntFlag):
     """Permissions of a segment."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from minikern.engine.arena import PAGE_SHIFT, PAGE_SIZE
 from minikern.fs.path import d_path
 from minikern.kernel.cputime import thread_group_usage
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.pid import task_pgrp, task_session
 from minikern.mm.pgtable import PAGE_MASK, PTE_ANON, pte_of
 from minikern.mm.uaccess import access_remote_vm
@@ -39,6 +40,7 @@ class NoteType(IntEnum):
     SIGINFO = 0x53494749
 
 
+@fast_flags
 class DumpFilter(IntFlag):
     """What /proc/PID/coredump_filter chooses (``MMF_DUMP_*``)."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.anon_inodes import AnonFile, anon_inode_getfd
 from minikern.fs.file import OpenFlag, Poll
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Int, UInt, syscall
 from minikern.kernel.waitqueue import Result, Wait, WaitQueue
 
@@ -19,6 +20,7 @@ _MAX = (1 << 64) - 1  # the counter stays below it
 _COUNT_BYTES = 8
 
 
+@fast_flags
 class Efd(IntFlag):
     """Flags of eventfd2 (``EFD_*``)."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.anon_inodes import AnonFile, anon_inode_getfd
 from minikern.fs.file import OpenFlag, Poll
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.pid import Pid
 from minikern.kernel.ptrace_access import ptrace_may_access
 from minikern.kernel.siginfo import SIGINFO_SIZE, SiCode, SigInfo
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from minikern.kernel.task import Task
 
 
+@fast_flags
 class PidfdFlag(IntFlag):
     """Flags of pidfd_open (``PIDFD_*``)."""
 
@@ -32,6 +34,7 @@ class PidfdFlag(IntFlag):
     THREAD = OpenFlag.EXCL  # it stands for one thread and not for a process
 
 
+@fast_flags
 class PidfdSignal(IntFlag):
     """Flags of pidfd_send_signal: whom the signal goes to, other than the descriptor says."""
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PIPE_BUF_BYTES = 4096  # one buffer; what is not longer is written in one piece
 PIPE_DEF_BUFFERS = 16
 PIPE_MAX_BYTES = 1 << 20  # how far an unprivileged F_SETPIPE_SZ may go
+_RING_MAX_BUFFERS = 1 << 16  # the largest ring that Linux finds memory for in one piece
 
 _READABLE = Poll.IN | Poll.RDNORM
 _WRITABLE = Poll.OUT | Poll.WRNORM
@@ -315,7 +316,7 @@ def get_pipe_size(file: PipeFile) -> int:
 
 
 def pipe_set_size(task: Task, file: PipeFile, size: int) -> int:
-    """F_SETPIPE_SZ: the new size in bytes. EPERM: beyond the limit; EBUSY: more is in it. Source: ``fs/pipe.c:pipe_set_size``."""
+    """F_SETPIPE_SZ: the new size in bytes. EPERM, ENOMEM: too much; EBUSY: more is in it. Source: ``fs/pipe.c:pipe_set_size``."""
     pipe = file.pipe
     size = round_pipe_size(size)
     slots = size // PIPE_BUF_BYTES
@@ -323,6 +324,8 @@ def pipe_set_size(task: Task, file: PipeFile, size: int) -> int:
         raise KernelError(Errno.EPERM)
     if slots < len(pipe.bufs):
         raise KernelError(Errno.EBUSY)
+    if slots > _RING_MAX_BUFFERS:
+        raise KernelError(Errno.ENOMEM)
     grown = slots > pipe.max_usage
     pipe.max_usage = slots
     if grown:

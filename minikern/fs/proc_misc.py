@@ -73,7 +73,8 @@ def _version(task: Task) -> str:
 
 def _cpuinfo(task: Task) -> str:
     """One part per processor, in the words of the reader's architecture."""
-    return task.arch.cpuinfo()
+    paragraph = task.arch.cpuinfo().strip("\n")
+    return "".join(f"processor\t: {cpu}\n{paragraph}\n\n" for cpu in range(task.kernel.config.cpus))
 
 
 def _devices(task: Task) -> str:

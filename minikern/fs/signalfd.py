@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.anon_inodes import AnonFile, anon_inode_getfd
 from minikern.fs.file import OpenFlag, Poll
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.siginfo import Layout, SigInfo
 from minikern.kernel.signal import SIG_KERNEL_ONLY_MASK, dequeue_signal
 from minikern.kernel.syscalls import Fd, Int, Ptr, Size, syscall
@@ -26,6 +27,7 @@ _SIGINFO = struct.Struct("<IiiIIiIIIIiiQQQQHHiQI28x")
 assert _SIGINFO.size == 128
 
 
+@fast_flags
 class Sfd(IntFlag):
     """Flags of signalfd4 (``SFD_*``)."""
 

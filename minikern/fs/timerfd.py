@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minikern.fs.anon_inodes import AnonFile, anon_inode_getfd
 from minikern.fs.file import OpenFlag, Poll
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Fd, Int, Ptr, syscall
 from minikern.kernel.time import (
     HRTIMER_CLOCKS,
@@ -31,6 +32,7 @@ _VALUE_OFFSET = 16  # of it_value in struct itimerspec, behind it_interval
 _NSEC_PER_SEC = 10**9
 
 
+@fast_flags
 class Tfd(IntFlag):
     """Flags of timerfd_create and timerfd_settime (``TFD_*``)."""
 

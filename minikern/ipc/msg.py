@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from minikern.ipc.util import IPC_PERM_SIZE, IpcCmd, IpcFlag, IpcPerm, Want, ipcperms, now_s
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import ERESTARTNOHAND, Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Int, Long, Ptr, syscall
 from minikern.kernel.waitqueue import Result, Wait, WaitQueue
 from minikern.mm.uaccess import copy_from_user, copy_to_user
@@ -33,6 +34,7 @@ assert IPC_PERM_SIZE + _MSQID_DS.size == 120 and _MSGINFO.size == 32
 _QBYTES_OFFSET = IPC_PERM_SIZE + 40
 
 
+@fast_flags
 class MsgFlag(IntFlag):
     """Flags of msgrcv beside `IpcFlag.NOWAIT`."""
 

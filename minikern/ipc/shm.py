@@ -20,6 +20,7 @@ from minikern.fs.super import SuperBlock
 from minikern.ipc.util import IPC_PERM_SIZE, IpcCmd, IpcPerm, Want, ipcperms, now_s
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.syscalls import Int, Ptr, Size, syscall
 from minikern.mm.mman import Map, Prot
@@ -45,6 +46,7 @@ _SHM_INFO = struct.Struct("<i4x5Q")  # struct shm_info
 assert IPC_PERM_SIZE + _SHMID_DS.size == 112 and _SHMINFO.size == 72 and _SHM_INFO.size == 48
 
 
+@fast_flags
 class ShmFlag(IntFlag):
     """Flags of shmget (HUGETLB, NORESERVE) and shmat (the others)."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from minikern.kernel.cputime import NSEC_PER_SEC
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 
 if TYPE_CHECKING:
     from minikern.kernel.task import Task
@@ -36,6 +37,7 @@ class IpcCmd(IntEnum):
     INFO = 3
 
 
+@fast_flags
 class IpcFlag(IntFlag):
     """Flags of the ``*get`` calls and operations, above the permission bits."""
 
@@ -44,6 +46,7 @@ class IpcFlag(IntFlag):
     NOWAIT = 0o4000
 
 
+@fast_flags
 class Want(IntFlag):
     """What a caller of `ipcperms` wants to do: the same bits for owner, group and others."""
 

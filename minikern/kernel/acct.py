@@ -19,6 +19,7 @@ from minikern.fs.open_namei import do_filp_open
 from minikern.kernel.cputime import NSEC_PER_SEC, nsec_to_clock_t, thread_group_usage
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Path, syscall
 from minikern.kernel.task import PF
 
@@ -34,6 +35,7 @@ _MANTISSA_BITS: Final = 13  # of a comp_t, whose exponent has base 8
 _EXPONENT_BITS: Final = 3
 
 
+@fast_flags
 class AcctFlag(IntFlag):
     """What happened to a process (``ac_flag``)."""
 

@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING
 
 from minikern.fs.namespace import MountFlags
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.task import PF
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ CAP_FS_SET = cap_set(
 )
 
 
+@fast_flags
 class SecureBits(IntFlag):
     """How capabilities follow the user ids; each bit has a lock beside it (``SECBIT_*``)."""
 
@@ -114,6 +116,7 @@ class SecureBits(IntFlag):
     ALL_LOCKS = 0xAA
 
 
+@fast_flags
 class LsmUnsafe(IntFlag):
     """Why an exec must not raise privileges (``LSM_UNSAFE_*``)."""
 
@@ -122,6 +125,7 @@ class LsmUnsafe(IntFlag):
     NO_NEW_PRIVS = 4
 
 
+@fast_flags
 class Personality(IntFlag):
     """Flags of the execution domain, above its number (``include/uapi/linux/personality.h``)."""
 

@@ -311,7 +311,9 @@ def _load(task: Task, bprm: Binprm) -> Result:
     unshare_files(task)
     bprm.mm = new_mm(task, arch, bprm)
     _exec_mmap(task, bprm.mm)
-    task.arch = arch
+    if task.arch is not arch:
+        task.arch = arch
+        task.kernel.need_resched = True  # `run_task` holds the old one: it starts anew
     bprm.mm = None
 
     exit_itimers(task)

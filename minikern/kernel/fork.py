@@ -16,6 +16,7 @@ from minikern.fs.pidfd import pidfd_file
 from minikern.ipc.sem import copy_semundo, exit_sem
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import ERESTARTNOINTR, Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.futex import futex_wake
 from minikern.kernel.jobctl import task_join_group_stop
 from minikern.kernel.pid import Pid, attach_pid, init_task_pid
@@ -37,6 +38,7 @@ from minikern.mm.mm import dup_mm, mmput
 from minikern.mm.uaccess import copy_from_user, put_user
 
 
+@fast_flags
 class Clone(IntFlag):
     """Flags of clone (``CLONE_*``); the low 8 bits are the exit signal."""
 

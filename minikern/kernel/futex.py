@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from minikern.kernel.errno import ERESTART_RESTARTBLOCK, ERESTARTSYS, Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.pid import find_task
 from minikern.kernel.ptrace_access import ptrace_may_access
 from minikern.kernel.syscalls import Int, Pid, Ptr, Size, UInt, ULong, syscall
@@ -55,6 +56,7 @@ class FutexOp(IntEnum):
     LOCK_PI2 = 13
 
 
+@fast_flags
 class FutexFlag(IntFlag):
     """Flags in the command word."""
 
@@ -62,6 +64,7 @@ class FutexFlag(IntFlag):
     CLOCK_REALTIME = 256
 
 
+@fast_flags
 class Flags2(IntFlag):
     """Flags of futex_waitv, futex_wake, futex_wait and futex_requeue."""
 

@@ -12,6 +12,7 @@ from enum import IntEnum, IntFlag
 from functools import partial
 from typing import TYPE_CHECKING
 
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.jobctl import do_notify_parent_cldstop, task_participate_group_stop
 from minikern.kernel.siginfo import SA, SIG_IGN, Cld, SiCode, SigInfo, Signal
 from minikern.kernel.signal import (
@@ -47,6 +48,7 @@ class PtraceEvent(IntEnum):
     STOP = 128
 
 
+@fast_flags
 class PtraceOption(IntFlag):
     """``PTRACE_O_*``."""
 

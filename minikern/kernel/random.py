@@ -9,6 +9,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING
 
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.syscalls import Buf, Size, UInt, syscall
 from minikern.mm.uaccess import copy_to_user_partial
 
@@ -20,6 +21,7 @@ _MAX_BYTES = (1 << 25) - 1  # as much as one call is given
 _CHUNK_BYTES = 1 << 16
 
 
+@fast_flags
 class Grnd(IntFlag):
     """Flags of getrandom (``GRND_*``)."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.pid import find_task
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.sys import MAX_NICE, MIN_NICE, nice_to_rlimit
@@ -51,6 +52,7 @@ class Policy(IntEnum):
 _RT_POLICIES = frozenset({Policy.FIFO, Policy.RR})
 
 
+@fast_flags
 class AttrFlag(IntFlag):
     """Flags in ``struct sched_attr`` (``SCHED_FLAG_*``)."""
 

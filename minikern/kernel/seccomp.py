@@ -16,6 +16,7 @@ from minikern.kernel.bpf_filter import BPF_MAXINSNS, Insn, check_filter, run_fil
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.exit import do_exit
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.ptrace import PtraceEvent, ptrace_event, ptrace_event_enabled
 from minikern.kernel.siginfo import FaultCode, Layout, SigInfo, Signal
 from minikern.kernel.signal import force_sig_info
@@ -54,6 +55,7 @@ class Op(IntEnum):
     GET_NOTIF_SIZES = 3
 
 
+@fast_flags
 class FilterFlag(IntFlag):
     """``SECCOMP_FILTER_FLAG_*``."""
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Protocol
 
+from minikern.kernel.flags import fast_flags
+
 
 class Signal(IntEnum):
     """Standard signals; 32…64 are real-time."""
@@ -53,6 +55,7 @@ SIG_DFL = 0
 SIG_IGN = 1
 
 
+@fast_flags
 class SA(IntFlag):
     """Flags of a signal action."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, IntFlag, auto
 from typing import TYPE_CHECKING
 
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.resource import Rlimits, Rusage
 from minikern.kernel.siginfo import SigInfo
 from minikern.kernel.waitqueue import Result, TaskState, Wait, WaitQueue
@@ -36,6 +37,7 @@ NSIG = 64
 TASK_COMM_LEN = 16
 
 
+@fast_flags
 class PF(IntFlag):
     """Per-task flags (``PF_*``)."""
 
@@ -65,6 +67,7 @@ _EXIT_STATE_AFTER = {
 }
 
 
+@fast_flags
 class SignalFlags(IntFlag):
     """State of a thread group (``SIGNAL_*``)."""
 
@@ -77,6 +80,7 @@ class SignalFlags(IntFlag):
     UNKILLABLE = 0x40  # init: fatal signals are dropped
 
 
+@fast_flags
 class JobCtl(IntFlag):
     """Per-task job control and ptrace flags (``JOBCTL_*``); the low 16 bits hold the signal that stops."""
 

@@ -15,6 +15,7 @@ from minikern.fs.file import OpenFlag
 from minikern.fs.pidfd import pidfd_get_pid
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.exit import do_notify_parent, release_task
+from minikern.kernel.flags import fast_flags
 from minikern.kernel.pid import Pid, task_pgrp, task_pid_type
 from minikern.kernel.ptrace import ptrace_reparented, ptrace_unlink
 from minikern.kernel.rusage import RUSAGE_BOTH, getrusage
@@ -28,6 +29,7 @@ from minikern.mm.uaccess import copy_to_user, put_user
 _INT_MIN = -(1 << 31)
 
 
+@fast_flags
 class W(IntFlag):
     """Options of wait4 and waitid."""
 

@@ -34,15 +34,15 @@ SCRIPTS = {
     "wait for all": "for i in 1 2 3 4 5; do (echo $i >j$i) & done; wait; cat j1 j2 j3 j4 j5",
     "signals": (
         "trap 'echo caught USR1' USR1; kill -USR1 $$; (kill -KILL $(exec sh -c 'echo $PPID')); echo $?\n"
-        "sleep 9 & kill $!; wait $!; echo $?; trap 'echo bye' EXIT"
+        "sleep 9 & p=$!; (sleep 0.1; kill $p) & wait $p; echo $?; trap 'echo bye' EXIT"
     ),
     "subshell and exit": "(cd tree; pwd | sed 's/.*[/]//'; exit 3); echo $?; (exit 300); echo $?; ! true; echo $?",
     "redirections": "{ echo out; echo err >&2; } >o 2>e; cat e o; exec 5<one.txt; read -r l <&5; echo $l; echo x >>o; cat o",
     "find, sort, head": "find tree | sort | head -n 7; find tree -type f -size +1k | sort; find . -name '*.txt' -newer old | sort",
     "find, xargs": "find tree -type f -print0 | sort -z | xargs -0 -n 3 wc -c",
     "tar, gzip, gunzip": "tar cf - tree | gzip -9 | gunzip | tar tvf - | sort; tar cf - tree | gzip | tar xzf - -C out; find out | sort",
-    "gzip": "gzip -c big >big.gz; gunzip -c big.gz | cmp - big && echo same; gzip -c <one.txt | od -An -tx1 | tail -n 2",
-    "bzip2, xz": "bzip2 -c one.txt | bunzip2; bzip2 -c big | bunzip2 | md5sum",
+    "gzip": "head -c 1000000 big | tee part | gzip >part.gz; gunzip -c part.gz | cmp - part && echo same; gzip -c <one.txt | od -An -tx1 | tail -n 2",
+    "bzip2": "bzip2 -c one.txt | bunzip2; head -c 300000 big | bzip2 -c | bunzip2 | md5sum",
     "md5sum": "md5sum big one.txt; sha256sum big; sha1sum <big; md5sum big >sums; md5sum -c sums",
     "sed": "sed -n '2,4p;$s/[0-9]/<&>/gp' numbers; seq 9 | sed 'N;N;s/\\n/+/g'; sed -e '/5/!d' -e 'y/5/V/' numbers | head -n 3",
     "awk": (
@@ -125,6 +125,9 @@ def test_script(name: str, place: Path, applets: dict[str, Path]) -> None:
 
 def test_ls_of_the_root(place: Path) -> None:
     (place / "bin").mkdir()
+    (place / "etc").mkdir()
+    for name in ("passwd", "group"):
+        (place / "etc" / name).write_bytes(Path("/etc", name).read_bytes())
     for arch in ARCHES:
         (place / f"bin/{arch}").symlink_to("busybox")  # the same listing, whichever is run
     outcomes = {}

@@ -33,6 +33,13 @@ static const char *holder(off_t at) {
     return text;
 }
 
+// Wait for the lock of a byte; whether it was refused for a deadlock.
+static int refused(off_t at) {
+    if (lock(fd, F_SETLKW, F_WRLCK, at, 1) == 0) return 0;
+    CHECK(errno == EDEADLK);
+    return 1;
+}
+
 int main(void) {
     scratch();
     fd = open("file", O_RDWR | O_CREAT, 0600);
@@ -60,20 +67,19 @@ int main(void) {
     CHECK(status_of(pid) == 0);
     say("waited for the lock of a process that died\n");
 
-    // A deadlock: each has what the other wants.
+    // A deadlock: each has what the other wants. The one that would close the circle is refused, and gives way.
     pid = fork();
     if (pid == 0) {
         CHECK(lock(fd, F_SETLK, F_WRLCK, 300, 1) == 0);
         gate_open(locked);
-        CHECK(lock(fd, F_SETLKW, F_WRLCK, 301, 1) == 0);
-        _exit(0);
+        _exit(refused(301));
     }
     CHECK(lock(fd, F_SETLK, F_WRLCK, 301, 1) == 0);
     gate_wait(locked);
-    sleep_ms(30);
-    CHECK_FAILS(lock(fd, F_SETLKW, F_WRLCK, 300, 1), EDEADLK);
-    CHECK(lock(fd, F_SETLK, F_UNLCK, 301, 1) == 0 && status_of(pid) == 0);
-    say("a deadlock is refused\n");
+    int mine = refused(300);
+    CHECK(lock(fd, F_SETLK, F_UNLCK, 300, 2) == 0);
+    CHECK(mine + WEXITSTATUS(status_of(pid)) == 1);
+    say("a deadlock is refused to one of two\n");
 
     // Any close of the file by the process drops them all.
     CHECK(close(open("file", O_RDONLY)) == 0);
@@ -94,6 +100,20 @@ int main(void) {
     CHECK(status_of(pid) == 0 && flock(other, LOCK_SH | LOCK_NB) == 0 && flock(fd, LOCK_SH | LOCK_NB) == 0);
     CHECK(close(other) == 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
     CHECK(flock(fd, LOCK_UN) == 0);
+
+    // Waited for, until its owner is killed.
+    pid = fork();
+    if (pid == 0) {
+        other = open("file", O_RDWR);
+        CHECK(flock(other, LOCK_EX) == 0);
+        gate_open(locked);
+        for (;;) pause();
+    }
+    gate_wait(locked);
+    CHECK_FAILS(flock(fd, LOCK_SH | LOCK_NB), EAGAIN);
+    CHECK(kill(pid, SIGKILL) == 0 && flock(fd, LOCK_EX) == 0 && status_of(pid) == SIGKILL);
+    CHECK(flock(fd, LOCK_UN) == 0);
+    say("flock of a process that was killed\n");
 
     // Open-file-description locks conflict within the process too, and live as long as a reference.
     other = open("file", O_RDWR);
