@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from minikern.demos import Demo
 
 EPILOG = """
 Examples:
@@ -31,21 +34,33 @@ def demo(
         return 0
 
     from minikern.arch import InstalledArches
-    from minikern.machine import Machine
 
-    wrong = 0
-    for each in chosen:
-        typer.echo(f"{each.name}: {each.shows}")
-        for arch in InstalledArches():
-            binary = each.binary(arch)
-            if not binary.exists():
-                continue
-            machine = Machine()
-            process = machine.spawn([str(binary)])
-            typer.echo(f"  {arch}:")
-            machine.run()
-            ok = process.returncode == each.status
-            wrong += not ok
-            typer.echo(f"  exit status {process.exit_status}" + ("" if ok else f", but {each.status} was expected"))
-        typer.echo()
+    arches = list(InstalledArches())
+    outcomes = [_show(each, arches) for each in chosen]
+    wrong = sum(outcome.count(False) for outcome in outcomes)
+    total = sum(map(len, outcomes))
+    typer.echo(f"{total - wrong} of {total} programs did what they should")
     return 1 if wrong else 0
+
+
+def _show(each: Demo, arches: list[str]) -> list[bool]:
+    """Run one demo on every architecture; whether each run ended as it should."""
+    from minikern.machine import Machine, Stream
+
+    typer.echo(f"{each.name}: {each.shows}")
+    outcomes = []
+    for arch in arches:
+        others = [str(each.binary(other)) for other in arches if other != arch and each.with_other]
+        if not each.binary(arch).exists() or (each.with_other and not others):
+            continue
+        machine = Machine()
+        process = machine.spawn([str(each.binary(arch)), *others[:1]], stdout=Stream.CAPTURE, stderr=Stream.STDOUT)
+        machine.run()
+        lines = process.stdout.decode(errors="replace").splitlines()
+        ok = process.returncode == each.status
+        lines.append(f"exit status {process.exit_status}" + ("" if ok else f", but {each.status} was expected"))
+        for label, line in zip([arch, *[""] * len(lines)], lines, strict=False):
+            typer.echo(f"    {label:9}{line}")
+        outcomes.append(ok)
+    typer.echo()
+    return outcomes

@@ -18,6 +18,7 @@ class Demo:
     name: str  # of the source and of the binary
     shows: str  # what one sees, in a sentence
     status: int = 0  # exit status when all is well
+    with_other: bool = False  # its argument is the same program for another architecture
 
     def binary(self, arch: str) -> Path:
         """Where the program for an architecture lies; there may be none."""
@@ -31,4 +32,5 @@ DEMOS = (
     Demo("handler", "A process sends itself a signal; the handler runs and the program goes on where it was."),
     Demo("orphan", "A child outlives its parent and is adopted by init, process 1."),
     Demo("exit_group33", "The third of three threads calls exit_group(33): the other two die with it.", status=33),
+    Demo("two_worlds", "A program starts another one of another architecture; a pipe joins the two.", with_other=True),
 )

@@ -112,7 +112,9 @@ class Cpu(Engine):
         self.fault_access = Access.READ  # of the last Trap.FAULT
         self.exception = 0  # of the last Trap.EXCEPTION
         self.serve: Callable[[], bool] | None = None  # called on a system call; True: done, go on without a stop
-        self.code_frames: set[int] = set()  # physical page numbers that code may have been translated from
+        # Physical page numbers; no frame is in both sets: see _on_fill.
+        self.code_frames: set[int] = set()  # code may have been translated from them
+        self._open_frames: set[int] = set()  # the guest may store to them without anybody noticing
         self.fills = 0  # TLB fills so far
         self.flushes = 0  # TLB flushes so far
         self.cleared_on_restore: StateWord | None = None  # by setup: what a task must not bring along
@@ -281,16 +283,37 @@ class Cpu(Engine):
         except KeyError:
             words = self._results[result] = words_at(result, 2)
         words[0] = entry & ~_PAGE_MASK
-        # A store to a page whose TLB entry is executable costs 28 ns instead of 2: only a fetch gets the EXEC bit.
+        # A store through an executable TLB entry makes the engine look for code to forget, but costs 28 ns instead of 2.
+        # So only a fetch gets the EXEC bit, and a frame has either code or entries that are writable and no more: a
+        # translation makes the engine watch the stores at its own address, not those through another mapping.
+        frame = entry >> PAGE_SHIFT
         if access == _FETCH:
-            self.code_frames.add(entry >> PAGE_SHIFT)
+            if frame in self._open_frames:
+                self.flush_tlb()
+            self.code_frames.add(frame)
             words[1] = entry & _ALL
+        elif not entry & _WRITE:
+            words[1] = entry & _READ_WRITE
+        elif frame in self.code_frames:
+            words[1] = self._data_access_to_code(entry, access)
         else:
+            self._open_frames.add(frame)
             words[1] = entry & _READ_WRITE
         self.fills = fills = self.fills + 1
         if fills >= self._next_growth:
             self._grow_tlb()
         return True
+
+    def _data_access_to_code(self, entry: int, access: int) -> int:
+        """What a load or a store may do with a page that the guest may write and that is in a frame of `code_frames`."""
+        if entry & _FETCH:
+            return entry & _ALL  # code that writes code: it stays, but for what the stores hit
+        if access != _WRITE:
+            return entry & _READ_WRITE & ~_WRITE
+        frame = entry >> PAGE_SHIFT
+        self.drop_code(frame << PAGE_SHIFT, PAGE_SIZE)
+        self._open_frames.add(frame)
+        return entry & _READ_WRITE
 
     def _resolve(self, vaddr: int, access: int) -> int:
         """The entry for a fill that the page table does not answer; 0 makes the engine stop at the instruction."""
@@ -337,6 +360,7 @@ class Cpu(Engine):
     def flush_tlb(self) -> None:
         """Forget every fill; needed after page-table entries were changed or removed."""
         self._quick_control(self._handle, self._flush_word)
+        self._open_frames.clear()
         self.flushes += 1
         self._next_growth = self.fills + self._growth
 

@@ -115,7 +115,7 @@ def do_task_stat(reader: Task, task: Task, *, whole: bool) -> bytes:
     usage = thread_group_usage(task) if whole else task.usage
     children = signal.children
     mm = task.mm
-    permitted = ptrace_may_access(reader, task)
+    permitted = ptrace_may_access(reader, task, fscreds=True)
     shown = mm if permitted else None
     ignored, caught = _signal_masks(task)
     asleep = int(task.state is not TaskState.RUNNING)
@@ -335,7 +335,7 @@ def show_syscall(reader: Task, task: Task) -> str:
 
 def show_wchan(reader: Task, task: Task) -> str:
     """Source: ``fs/proc/base.c:proc_pid_wchan``."""
-    if task.wait is None or not task.wait.wchan or not ptrace_may_access(reader, task):
+    if task.wait is None or not task.wait.wchan or not ptrace_may_access(reader, task, fscreds=True):
         return "0"
     return task.wait.wchan
 

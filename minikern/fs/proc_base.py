@@ -95,7 +95,7 @@ class PidFile(PidInode):
 
 def _show(directory: PidDir, entry: Entry, reader: Task) -> str | bytes:
     target = directory.get_task()
-    if entry.guarded and not ptrace_may_access(reader, target):
+    if entry.guarded and not ptrace_may_access(reader, target, fscreds=True):
         raise KernelError(Errno.EACCES)
     assert entry.show is not None
     return entry.show(reader, target)
@@ -119,7 +119,7 @@ class PidLink(PidInode):
     def get_link(self, task: Task) -> Path:
         """Source: ``fs/proc/base.c:proc_pid_get_link``."""
         target = self.directory.get_task()
-        if not ptrace_may_access(task, target):
+        if not ptrace_may_access(task, target, fscreds=True):
             raise KernelError(Errno.EACCES)
         path = self.leads_to(target)
         if path is None:
@@ -317,7 +317,7 @@ class MemInode(PidInode):
     def open(self, task: Task, path: Path, flags: int) -> File:
         """Source: ``fs/proc/base.c:mem_open``."""
         target = self.directory.get_task()
-        if not ptrace_may_access(task, target):
+        if not ptrace_may_access(task, target, fscreds=True):
             raise KernelError(Errno.EACCES)
         return MemFile(self, path, flags, target)
 

@@ -50,7 +50,7 @@ class FdDirBase(ProcInode):
 
         target = self.directory.task()
         fd = name_to_int(name)
-        if target is None or target.files is None or fd is None or not ptrace_may_access(task, target):
+        if target is None or target.files is None or fd is None or not ptrace_may_access(task, target, fscreds=True):
             return None
         file = target.files.fds.get(fd)
         return (fd, file) if file is not None else None
@@ -71,7 +71,7 @@ class FdDirBase(ProcInode):
     def readdir(self, task: Task) -> list[tuple[int, int, bytes]]:
         """Source: ``fs/proc/fd.c:proc_readfd_common``."""
         target = self.directory.get_task()
-        if not ptrace_may_access(task, target):
+        if not ptrace_may_access(task, target, fscreds=True):
             raise KernelError(Errno.EACCES)
         fds = target.files.fds if target.files is not None else {}
         self.children = {fd: known for fd, known in self.children.items() if fds.get(fd) is known[0]}

@@ -102,10 +102,9 @@ def test_gdb_shows_every_thread(arch: str, tmp_path: Path) -> None:
         number: re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+)", text, re.MULTILINE) for number, text in backtraces.items()
     }
     assert frames["1"] == ["crash_here", "threads_and_crash", "main"]
-    bodies = {next(name for name in frames[number] if name.endswith("_thread")): frames[number] for number in "23"}
-    for waiting in bodies.values():
-        assert "clock_nanosleep" in waiting[0] and "wait_in_thread" in waiting
-    assert {name for names in frames.values() for name in names} >= {"first_thread", "second_thread"}
+    # The others are in their sleep or on the way to it.
+    bodies = {frames[number][frames[number].index("wait_in_thread") + 1] for number in "23"}
+    assert bodies == {"first_thread", "second_thread"}
 
 
 @pytest.fixture

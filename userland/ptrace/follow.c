@@ -8,7 +8,10 @@
 
 static void *thread(void *unused) { return unused; }
 
+static struct gate go;
+
 static void *executes(void *unused) {
+    gate_wait(go);
     exec_self("executed", NULL);
     return unused;
 }
@@ -22,7 +25,10 @@ static void tracee(void) {
     if (pid == 0) _exit(4);
     status_of(pid);
     CHECK_PTHREAD(pthread_join(start_thread(thread, NULL), NULL));
+    // The exec must not come while this thread is still in its stop for the clone.
+    go = gate_new();
     start_thread(executes, NULL);
+    gate_open(go);
     for (;;) pause();
 }
 

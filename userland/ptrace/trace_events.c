@@ -111,6 +111,7 @@ static void follow_exec(pid_t leader, pid_t sleeper, pid_t caller) {
 
 static void trace(pid_t leader) {
     int status, threads = 0;
+    pid_t sleeper = 0;
     CHECK(report(leader, &status) == leader && WSTOPSIG(status) == SIGSTOP);
     CHECK(ptrace(PTRACE_SETOPTIONS, leader, NULL, (long)OPTIONS) == 0);
     go_on(leader, 0);
@@ -123,14 +124,18 @@ static void trace(pid_t leader) {
             pid_t child = (pid_t)message_of(pid);
             CHECK(report(child, &child_status) == child && WSTOPSIG(child_status) == SIGSTOP);
             if (event == PTRACE_EVENT_CLONE && ++threads == 3) {
-                go_on(child, 0);
+                // The leader first: a task that the exec kills in its stop cannot be continued.
                 go_on(pid, 0);
-                follow_exec(pid, child - 1, child);
+                go_on(child, 0);
+                follow_exec(pid, sleeper, child);
                 continue;
             }
             go_on(pid, 0);
             go_on(child, 0);
-            if (event == PTRACE_EVENT_CLONE && threads == 2) continue;
+            if (event == PTRACE_EVENT_CLONE && threads == 2) {
+                sleeper = child;
+                continue;
+            }
             while (report(child, &child_status), child_status >> 16 != PTRACE_EVENT_EXIT)
                 go_on(child, WSTOPSIG(child_status));
             see_off(child);
