@@ -212,11 +212,16 @@ class Machine:
         """Where in the guest the program is that was called by ``name``."""
         if "/" in name:
             return name
+        refused = ""
         for folder in (cwd, *search_path.split(":")):
             candidate = os.path.join(folder or ".", name)
             mode = self._mode(os.path.join(cwd, candidate))
             if S_ISREG(mode) and mode & 0o111:
                 return candidate
+            if S_ISREG(mode):
+                refused = refused or candidate
+        if refused:
+            return refused  # exec will say why
         raise ExecError(f"{name}: not found, neither here nor in PATH", Errno.ENOENT)
 
     def _check_directory(self, cwd: str) -> None:

@@ -56,6 +56,8 @@ class Inode:
         "xattrs",
     )
 
+    fastperm = True  # whether the mode bits alone decide who may search a directory (``IOP_FASTPERM``)
+
     def __init__(self, sb: SuperBlock, ino: int, mode: int, uid: int = 0, gid: int = 0, rdev: int = 0) -> None:
         self.sb = sb
         self.ino = ino

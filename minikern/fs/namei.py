@@ -170,7 +170,7 @@ def link_path_walk(nd: Nameidata, name: bytes) -> None:
 def may_lookup(nd: Nameidata) -> None:
     """Names may be looked up where the walk stands. Source: ``fs/namei.c:may_lookup``."""
     inode = nd.path.dentry.inode
-    if inode.mode & _S_IXUGO != _S_IXUGO:  # else everybody may, whoever it is
+    if inode.mode & _S_IXUGO != _S_IXUGO or not inode.fastperm:  # else everybody may, whoever it is
         inode_permission(nd.task, inode, May.EXEC)
 
 

@@ -135,6 +135,7 @@ class PidLink(PidInode):
 class PidDir(ProcInode):
     """The directory of one task."""
 
+    fastperm = False
     __slots__ = ("children", "is_group", "pid")
 
     def __init__(self, sb: SuperBlock, pid: Pid, *, is_group: bool) -> None:
@@ -161,6 +162,11 @@ class PidDir(ProcInode):
         if task is None:
             raise KernelError(Errno.ESRCH)
         return task
+
+    def permission(self, task: Task, mask: int) -> None:
+        """Nothing is found below a process that is gone. Source: ``fs/proc/base.c:proc_pid_permission``."""
+        self.get_task()
+        super().permission(task, mask)
 
     def entries(self) -> list[Entry]:
         """What is in it."""

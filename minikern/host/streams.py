@@ -24,6 +24,7 @@ from minikern.fs.ioctls import FIONREAD, TCGETS, TIOCGWINSZ
 from minikern.fs.kstat import Kstat
 from minikern.fs.namei import At, Lookup, filename_lookup
 from minikern.fs.termbits import Termios
+from minikern.host.files import HostFile
 from minikern.host.terminal import Terminal
 from minikern.kernel.errno import ERESTARTSYS, Errno, KernelError
 from minikern.kernel.siginfo import Signal
@@ -78,18 +79,33 @@ class HostInode(Inode):
         )
 
     def open(self, task: Task, path: Path, flags: int) -> File:
-        """Opened again by its name in /proc: the same stream."""
-        return HostStream(self, path, flags & (OpenFlag.ACCMODE | OpenFlag.NONBLOCK | OpenFlag.APPEND))
+        """Opened again by its name in /proc: a regular file gets a position of its own, all else is the same stream."""
+        own = None
+        if stat.S_ISREG(self.mode):
+            append = os.O_APPEND if flags & OpenFlag.APPEND else 0
+            try:
+                own = HostFile(os.open(f"/dev/fd/{self.fd}", flags & OpenFlag.ACCMODE | append | os.O_CLOEXEC))
+            except OSError as error:
+                raise KernelError(error.errno or Errno.EIO) from None
+        return HostStream(self, path, flags & (OpenFlag.ACCMODE | OpenFlag.NONBLOCK | OpenFlag.APPEND), own)
+
+    def truncate(self, size: int) -> None:
+        """Make a regular file ``size`` bytes long."""
+        try:
+            os.truncate(f"/dev/fd/{self.fd}", size)
+        except OSError as error:
+            raise KernelError(error.errno or Errno.EIO) from None
 
 
 class HostStream(PseudoFile):
     """A descriptor of the host, in the guest. The position is the host's own, which others may share."""
 
-    __slots__ = ("fd", "may_block")
+    __slots__ = ("fd", "may_block", "own")
 
-    def __init__(self, inode: HostInode, path: Path | None, flags: int) -> None:
+    def __init__(self, inode: HostInode, path: Path | None, flags: int, own: HostFile | None = None) -> None:
         super().__init__(inode, path, flags, _mode_of(flags, stat.S_ISREG(inode.mode)))
-        self.fd = inode.fd
+        self.own = own  # a descriptor that is closed with this file; None: that of the inode is used
+        self.fd = inode.fd if own is None else own.fd
         self.may_block = stat.S_IFMT(inode.mode) in _BLOCKING_TYPES
 
     def read(self, task: Task, count: int, pos: int) -> bytes | Wait:

@@ -38,7 +38,7 @@ from minikern.kernel.pid import PidMap
 from minikern.kernel.posix_cpu_timers import has_cpu_timers, run_posix_cpu_timers
 from minikern.kernel.rusage import RUSAGE_BOTH, getrusage
 from minikern.kernel.sched import Sched
-from minikern.kernel.syscalls import all_syscalls
+from minikern.kernel.syscalls import find_syscall
 from minikern.kernel.task import PF, ExitState, Task
 from minikern.kernel.timers import TimerQueue
 from minikern.kernel.vdso import Vdso
@@ -62,7 +62,7 @@ class HandlerTable(dict[int, Any]):
 
     def __missing__(self, nr: int) -> Any:
         name = self.arch.syscalls.get(nr, "")
-        declared = self.arch.own_syscalls.calls.get(name) or all_syscalls().get(name)
+        declared = self.arch.own_syscalls.calls.get(name) or find_syscall(name)
         handler = declared.decoder() if declared is not None else no_such_call
         if declared is not None or name:
             self[nr] = handler

@@ -11,11 +11,13 @@ architecture only maps its numbers to these names.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import os
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
 from minikern.kernel.waitqueue import Result
@@ -49,8 +51,9 @@ OpenFlags = Annotated[int, ArgType("open_flags", 32, True)]
 Handler = Callable[..., Result]
 _F = TypeVar("_F", bound=Handler)
 
-# The packages whose modules declare system calls; every module in them is imported once.
+# The packages whose modules declare system calls, and what that looks like in their sources.
 _PACKAGES = ("minikern.kernel", "minikern.mm", "minikern.fs", "minikern.ipc", "minikern.net")
+_DECLARATION = re.compile(rb'^@syscall\(\s*"(\w+)"', re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -110,11 +113,33 @@ GENERIC = SyscallTable()
 syscall = GENERIC.declare
 
 
-@cache
+def find_syscall(name: str) -> Syscall | None:
+    """The generic system call ``name``; None: the kernel does not have it.
+
+    A module that nothing but its system calls has a need of is imported when the first of them is made: a small program
+    would wait 15 ms for all of them.
+    """
+    if name not in GENERIC.calls and (module := _not_imported().get(name)) is not None:
+        import_module(module)
+    return GENERIC.calls.get(name)
+
+
 def all_syscalls() -> dict[str, Syscall]:
     """Every generic system call that the kernel declares, by name."""
-    for package_name in _PACKAGES:
-        package = importlib.import_module(package_name)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package_name}.{module.name}")
+    for module in set(_not_imported().values()):
+        import_module(module)
     return GENERIC.calls
+
+
+@cache
+def _not_imported() -> dict[str, str]:
+    """System call -> module that declares it, read off the sources of the modules that were not imported until now."""
+    modules = {}
+    for package in _PACKAGES:
+        for folder in import_module(package).__path__:
+            for file_name in os.listdir(folder):
+                module = f"{package}.{file_name.removesuffix('.py')}"
+                if file_name.endswith(".py") and module not in sys.modules:
+                    with open(os.path.join(folder, file_name), "rb") as source:
+                        modules |= {name.decode(): module for name in _DECLARATION.findall(source.read())}
+    return modules

@@ -147,9 +147,17 @@ def test_current_directory(tmp_path: Path) -> None:
 
 
 def test_search_in_path(tmp_path: Path) -> None:
-    (tmp_path / "bb").symlink_to(debian("x86_64", "bin/busybox"))
-    done = minikern_command("run", "--env", f"PATH=/nowhere:{tmp_path}", "bb", "echo", "found", cwd=Path("/"))
-    assert (done.status, done.stdout) == (127, b"bb: applet not found\n") or done.stderr == b"bb: applet not found\n"
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    (first / "sh").write_text("not a program")
+    (first / "text").write_text("not a program")
+    (second / "sh").symlink_to(debian("x86_64", "bin/busybox"))
+    options = ["--env", f"PATH={first}:{second}"]
+    done = minikern_command("run", *options, "sh", "-c", "echo $0", cwd=tmp_path)
+    assert (done.status, done.stdout) == (0, b"sh\n")
+    assert minikern_command("run", *options, "text", cwd=tmp_path).status == 126
+    assert minikern_command("run", *options, "nonesuch", cwd=tmp_path).status == 127
 
 
 def test_root_and_bind(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ def test_it_looks_like_what_it_is(machine: HostMachine, pipe: tuple[int, int], t
     assert (tmp_path / "data").read_bytes() == b"0123456789!"
 
 
+def test_a_regular_file_can_be_opened_again(machine: HostMachine, tmp_path: Path) -> None:
+    """As a shell does it for ``> /dev/stdout``."""
+    target = tmp_path / "output"
+    target.write_bytes(b"before")
+    host_fd = os.open(target, os.O_WRONLY | os.O_APPEND)
+    inode = machine.file(machine.attach(host_fd)).inode
+    inode.truncate(0)
+    again = machine.install(inode.open(machine.task, None, os.O_WRONLY))
+    assert machine.write(again, b"after") == 5
+    machine.close(again)
+    assert target.read_bytes() == b"after"
+    os.close(host_fd)
+
+
 def test_a_full_pipe_of_the_host_is_waited_for(machine: HostMachine, pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     fd = machine.attach(writer)
