@@ -40,7 +40,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy $(CODE)
 
 bench: $(VENV)/.test
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
 
 demos: $(VENV)/.test
 	@$(BIN)/python $(DEMO_BUILD) --out minikern/demos

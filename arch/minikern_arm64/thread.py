@@ -31,7 +31,7 @@ class Psr(IntFlag):
     FLAGS = N | Z | C | V  # what programs own
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ThreadState:
     """One task's registers and what belongs to them."""
 

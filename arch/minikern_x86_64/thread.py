@@ -32,7 +32,7 @@ class Flag(IntFlag):
     AC = 1 << 18
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ThreadState:
     """One task's registers and what belongs to them."""
 

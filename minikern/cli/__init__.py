@@ -7,46 +7,23 @@ wrong is one line on standard error. Everything that not every command needs is 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from typing import Annotated, NoReturn
-
-import typer
-
-from minikern import __version__
-from minikern.cli import demo, lists, run
+from typing import NoReturn
 
 FAILURE = 125
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="minikern",
-    help="A Linux kernel in miniature: runs real static Linux programs of several architectures.",
-    epilog="Try: minikern demo",
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-app.command("run", context_settings={"allow_interspersed_args": False}, epilog=run.EPILOG)(run.run)
-app.command("demo", epilog=demo.EPILOG)(demo.demo)
-app.command("arches")(lists.arches)
-app.command("syscalls", epilog=lists.EPILOG)(lists.syscalls)
-
-
-@app.callback(invoke_without_command=True)
-def options(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
-    """The options before a command."""
-    if version:
-        typer.echo(f"minikern {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    gc.disable()  # what follows leaves no garbage, and to look for it is 5 ms of a start
+    import typer
+
+    from minikern.cli.app import app
+
+    gc.enable()
     try:
         status = app(prog_name="minikern", standalone_mode=False)
         if sys.stdout is not None:  # it was closed before we came

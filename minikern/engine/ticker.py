@@ -5,9 +5,10 @@ The counterpart of Linux's scheduler tick, `kernel/sched/core.c:sched_tick`, but
 nothing.  Left out: exact times; a tick may be late by `_LONGEST_STEP_S`, and by as long as Python keeps the GIL.
 """
 
+import contextlib
 import threading
 import time
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 # The thread looks this often whether the interval has become shorter: so a change is a plain store, without a wake-up.
@@ -63,7 +64,8 @@ class Ticker:
                 self._parked = False
                 last = time.monotonic()
                 continue
-            time.sleep(min(self.interval_s, _LONGEST_STEP_S))
+            with contextlib.suppress(Empty):  # nearly always; a wake-up makes `close` quick
+                self._wake_ups.get(timeout=min(self.interval_s, _LONGEST_STEP_S))
             now = time.monotonic()
             # A stop that met the processor in the moment of entering was missed: it is still pending.
             if self._watched is cpu and (now - last >= self.interval_s or cpu.stop_pending):

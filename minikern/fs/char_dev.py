@@ -27,7 +27,7 @@ MISC_DYNAMIC_MINOR = 256  # the first number for devices that have none of their
 Factory = Callable[["Task", "Inode", "Path | None", int], "File"]  # (task, inode, path, OpenFlags)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CharDev:
     """One driver (``struct cdev``)."""
 
@@ -36,7 +36,7 @@ class CharDev:
     factory: Factory
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CharDevices:
     """The drivers of one kernel."""
 

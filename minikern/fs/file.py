@@ -186,7 +186,7 @@ class File:
             raise KernelBug(f"file {self!r} put more often than it was got")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FilesStruct:
     """The descriptors of a process (``struct files_struct``)."""
 

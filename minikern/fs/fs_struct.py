@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_UMASK = 0o022
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FsStruct:
     """What CLONE_FS shares (``struct fs_struct``)."""
 

@@ -44,7 +44,7 @@ _INOTIFY_BITS = (
 )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Watch:
     """One watch of one instance (``struct inotify_inode_mark``)."""
 

@@ -50,7 +50,7 @@ class Flock(IntFlag):
     MAND = 32
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FileLock:
     """One lock, held or asked for (``struct file_lock``)."""
 
@@ -72,7 +72,7 @@ class FileLock:
         return LockType.WRITE in (self.type, other.type) and self.overlaps(other)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FileLockContext:
     """The locks on one inode (``struct file_lock_context``)."""
 

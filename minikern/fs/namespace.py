@@ -48,7 +48,7 @@ _ST_VALID = 0x20
 _ST_RELATIME = 0x1000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Mount:
     """One file system, or a part of it, at one place (``struct mount``)."""
 
@@ -92,7 +92,7 @@ class Mount:
         return ",".join([first, *(name for flag, name in _OPTION_NAMES if self.flags & flag)])
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MountNamespace:
     """All mounts of a machine (``struct mnt_namespace``)."""
 

@@ -39,7 +39,7 @@ _READABLE = Poll.IN | Poll.RDNORM
 _WRITABLE = Poll.OUT | Poll.WRNORM
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PipeBuffer:
     """What one page of the ring holds (``struct pipe_buffer``)."""
 
@@ -49,7 +49,7 @@ class PipeBuffer:
     packet: bool = False  # O_DIRECT: a read takes this one only, and what it does not take is lost
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Pipe:
     """The ring and who has its ends open (``struct pipe_inode_info``)."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minikern.fs.inotify import MAX_QUEUED_EVENTS, MAX_USER_WATCHES
 from minikern.fs.pipe import PIPE_MAX_BYTES
-from minikern.ipc.msg import MSGMAX, MSGMNB
+from minikern.ipc.namespace import MSGMAX, MSGMNB
 from minikern.kernel.cred import CAP_LAST_CAP
 from minikern.kernel.errno import Errno, KernelError
 from minikern.kernel.sys import NEW_UTS_LEN, RELEASE, VERSION

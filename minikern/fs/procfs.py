@@ -51,6 +51,20 @@ class ProcInode(Inode):
         """Source: ``fs/proc/base.c:proc_setattr``."""
         raise KernelError(Errno.EPERM)
 
+    # A name that is not there is an error already when it is looked up (``fs/proc/generic.c:proc_lookup_de``).
+
+    def create(self, task: Task, name: bytes, mode: int, rdev: int = 0) -> Inode:
+        raise KernelError(Errno.ENOENT)
+
+    def mkdir(self, task: Task, name: bytes, mode: int) -> Inode:
+        raise KernelError(Errno.ENOENT)
+
+    def symlink(self, task: Task, name: bytes, target: bytes) -> Inode:
+        raise KernelError(Errno.ENOENT)
+
+    def link(self, task: Task, inode: Inode, name: bytes) -> None:
+        raise KernelError(Errno.ENOENT)
+
 
 class ProcDir(ProcInode):
     """A directory with entries that never change."""

@@ -50,7 +50,7 @@ Finish = Callable[[int], Result]  # what a call does with its result before it r
 # -- poll
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PollCall:
     """One poll(2) on its way, as data."""
 
@@ -152,7 +152,7 @@ def _finish_poll(task: Task, ufds: int, nfds: int, deadline_ns: int | None, resu
 # -- select
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SelectCall:
     """One select(2) on its way, as data."""
 

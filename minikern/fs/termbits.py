@@ -123,7 +123,7 @@ INIT_C_CC = bytes.fromhex("03 1c 7f 15 04 00 01 00 11 13 1a 00 12 0f 17 16 00 00
 DISABLED = 0  # a special character that is switched off (``__DISABLED_CHAR``)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Termios:
     """The settings (``struct ktermios``); the defaults are those of a new terminal (``tty_std_termios``)."""
 

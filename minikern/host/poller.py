@@ -24,7 +24,7 @@ _NSEC_PER_MSEC = 10**6
 _NSEC_PER_SEC = 10**9
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Poller:
     """The host descriptors that tasks of one kernel wait for, and the host signals that it wants to hear of."""
 

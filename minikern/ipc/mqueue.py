@@ -55,7 +55,7 @@ _ACC_MODE: Final = {
 }
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MqMsg:
     """One message."""
 
@@ -71,7 +71,7 @@ class MqMsg:
 _RANK = attrgetter("rank")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MqWaiter:
     """A call that waits (``struct ext_wait_queue``)."""
 
@@ -85,7 +85,7 @@ class MqWaiter:
         self.woken.wake_up_all()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MqNotify:
     """Who is told of the first message of an empty queue."""
 

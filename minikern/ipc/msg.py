@@ -12,6 +12,7 @@ from enum import Enum, IntEnum, IntFlag, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
+from minikern.ipc.namespace import MSGMAX, MSGMNB
 from minikern.ipc.util import IPC_PERM_SIZE, IpcCmd, IpcFlag, IpcPerm, Want, ipcperms, now_s
 from minikern.kernel.cred import Cap, capable
 from minikern.kernel.errno import ERESTARTNOHAND, Errno, KernelError
@@ -23,8 +24,6 @@ from minikern.mm.uaccess import copy_from_user, copy_to_user
 if TYPE_CHECKING:
     from minikern.kernel.task import Task
 
-MSGMAX = 8192  # bytes of a message
-MSGMNB = 16384  # bytes that a new queue holds
 _MSGPOOL_KIB, _MSGSSZ, _MSGSEG = MSGMNB * 32000 // 1024, 16, 0xFFFF  # reported, but without meaning
 _LONG_MAX = (1 << 63) - 1
 _MTYPE = struct.Struct("<q")
@@ -61,7 +60,7 @@ class Search(Enum):
     NUMBER = auto()  # by position
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Msg:
     """One message."""
 
@@ -69,7 +68,7 @@ class Msg:
     text: bytes
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MsgReceiver:
     """A call that waits for a message (``struct msg_receiver``)."""
 
@@ -86,7 +85,7 @@ class MsgReceiver:
         self.woken.wake_up_all()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MsgQueue:
     """A queue (``struct msg_queue``)."""
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 _SHMMNI = 4096  # most segments
 _SEMMNI = 32000  # most arrays of semaphores
 _MSGMNI = 32000  # most message queues
+MSGMAX = 8192  # bytes of a message
+MSGMNB = 16384  # bytes that a new queue holds
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IpcNamespace:
     """``struct ipc_namespace``."""
 

@@ -58,7 +58,7 @@ class Sembuf:
     flags: int  # IpcFlag.NOWAIT, SEM_UNDO
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Sem:
     """One semaphore."""
 
@@ -66,7 +66,7 @@ class Sem:
     pid: int = 0  # process that changed it last
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SemUndo:
     """What the death of a process does to an array (``struct sem_undo``)."""
 
@@ -74,7 +74,7 @@ class SemUndo:
     adjust: list[int]  # is added to each semaphore
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class UndoList:
     """All adjustments of a process, or of tasks that share them by CLONE_SYSVSEM (``struct sem_undo_list``)."""
 
@@ -86,7 +86,7 @@ class UndoList:
         return next((each for each in self.undos if each.array is array), None)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SemQueue:
     """One call that waits (``struct sem_queue``)."""
 
@@ -104,7 +104,7 @@ class SemQueue:
         self.woken.wake_up_all()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SemArray:
     """A set of semaphores (``struct sem_array``)."""
 

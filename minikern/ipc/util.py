@@ -55,7 +55,7 @@ class Want(IntFlag):
     EXEC = 0o111
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IpcPerm:
     """Who made an object and who may use it (``struct kern_ipc_perm``)."""
 
@@ -97,7 +97,7 @@ class IpcObject(Protocol):
 T = TypeVar("T", bound=IpcObject)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IpcIds(Generic[T]):
     """The objects of one kind (``struct ipc_ids``)."""
 

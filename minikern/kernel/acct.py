@@ -45,7 +45,7 @@ class AcctFlag(IntFlag):
     XSIG = 0x10  # a signal killed it
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Pacct:
     """What is noted while a process dies thread by thread (``struct pacct_struct``)."""
 

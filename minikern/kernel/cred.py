@@ -143,7 +143,7 @@ class Personality(IntFlag):
     CLEAR_ON_SETID = READ_IMPLIES_EXEC | ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT | MMAP_PAGE_ZERO
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Cred:
     """Who a task is (``struct cred``)."""
 
@@ -250,7 +250,7 @@ def cap_emulate_setfsuid(new: Cred, old: Cred) -> None:
         new.cap_effective |= new.cap_permitted & CAP_FS_SET
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class BprmCreds:
     """What exec does with the credentials (the part of ``struct linux_binprm`` that is about them)."""
 

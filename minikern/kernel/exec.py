@@ -54,7 +54,7 @@ class NotExecutable(KernelError):
         self.reason = reason
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Binprm:
     """A program that is being started (``struct linux_binprm``)."""
 

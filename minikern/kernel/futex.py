@@ -76,7 +76,7 @@ class Flags2(IntFlag):
 FutexKey = tuple[object, int]  # what the word belongs to (an Mm or an AddressSpace), and where in it
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FutexQ:
     """One waiter (``struct futex_q``)."""
 

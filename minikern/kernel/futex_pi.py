@@ -26,7 +26,7 @@ from minikern.kernel.waitqueue import Result, Wait
 from minikern.mm.uaccess import get_user, put_user
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PiState:
     """A lock that somebody waits for (``struct futex_pi_state``)."""
 

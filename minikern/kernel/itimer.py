@@ -43,7 +43,7 @@ _CPU_CLOCK = {ItimerWhich.VIRTUAL: CpuClock.VIRT, ItimerWhich.PROF: CpuClock.PRO
 _CPU_SIGNAL = {ItimerWhich.VIRTUAL: Signal.SIGVTALRM, ItimerWhich.PROF: Signal.SIGPROF}
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RealTimer:
     """ITIMER_REAL. It is armed again when its signal is taken, as POSIX timers are."""
 
@@ -90,7 +90,7 @@ class RealTimer:
             self.kernel.need_resched = True  # whoever runs now gets ticks that are short enough for the timer
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CpuItimer:
     """ITIMER_VIRTUAL or ITIMER_PROF (``struct cpu_itimer``)."""
 

@@ -36,7 +36,7 @@ class CpuClock(IntEnum):
     FD = 3  # not a CPU clock: the clock behind a descriptor (``CLOCKFD``)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CpuTimers:
     """Timers on the CPU clocks of one thread or process (``struct posix_cputimers``)."""
 

@@ -61,7 +61,7 @@ def forward(expires_ns: int, now_ns: int, interval_ns: int) -> tuple[int, int]:
     return expires_ns + steps * interval_ns, steps
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PosixTimer:
     """One timer (``struct k_itimer``). Times are ns on its own clock."""
 

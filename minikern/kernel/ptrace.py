@@ -76,7 +76,7 @@ class EventMessage(IntEnum):
     SYSCALL_EXIT = 2
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PtraceState:
     """What is known of a tracee (``ptrace``, ``ptrace_message`` and work flags of ``task_struct``)."""
 

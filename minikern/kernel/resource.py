@@ -51,7 +51,7 @@ def _init_rlimits() -> list[tuple[int, int]]:
     return limits
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlimits:
     """The limits of a process, soft and hard, indexed by `Rlimit`."""
 
@@ -66,7 +66,7 @@ class Rlimits:
         return Rlimits(list(self.pairs))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Rusage:
     """What running has cost."""
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 
-from minikern.kernel.coredump import do_coredump
 from minikern.kernel.errno import (
     ERESTART_RESTARTBLOCK,
     ERESTARTNOHAND,
@@ -142,6 +141,8 @@ def _take(task: Task, info: SigInfo) -> KSignal | Wait | Exited | Gone | None:
 def _die(task: Task, info: SigInfo) -> Wait | Exited | Gone:
     task.flags |= PF.SIGNALED
     if sigmask(info.signo) & SIG_KERNEL_COREDUMP_MASK:
+        from minikern.kernel.coredump import do_coredump  # 3 ms of a start, and few programs get here
+
         return _gone(do_coredump(task, info))
     return _gone(do_group_exit(task, int(info.signo)))
 

@@ -134,7 +134,7 @@ def all_syscalls() -> dict[str, Syscall]:
 @cache
 def _not_imported() -> dict[str, str]:
     """System call -> module that declares it, read off the sources of the modules that were not imported until now."""
-    modules = {}
+    modules: dict[str, str] = {}
     for package in _PACKAGES:
         for folder in import_module(package).__path__:
             for file_name in os.listdir(folder):

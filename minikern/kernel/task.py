@@ -106,7 +106,7 @@ class PidType(IntEnum):
     SID = 3
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SigPending:
     """Signals sent and not yet taken (``struct sigpending``)."""
 
@@ -124,7 +124,7 @@ class SigAction:
     mask: int = 0  # blocked while the handler runs
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SighandStruct:
     """The table of signal actions, shared by CLONE_SIGHAND (``struct sighand_struct``)."""
 
@@ -138,7 +138,7 @@ class SighandStruct:
         return SighandStruct(actions)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class CoreState:
     """A core dump under way (``struct core_state``)."""
 
@@ -148,7 +148,7 @@ class CoreState:
     finished: WaitQueue = field(default_factory=WaitQueue)  # where the others wait for the end of the dump
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SignalStruct:
     """What the threads of a process share (``struct signal_struct``)."""
 
@@ -185,7 +185,7 @@ class SignalStruct:
     pacct: Pacct | None = None  # for process accounting
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SyscallState:
     """The system call that a task is in."""
 

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 _REBUILD_AT = 64  # stale heap entries below this number are not worth a rebuild
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Timer:
     """One moment and what to do then (``struct hrtimer``)."""
 
@@ -28,7 +28,7 @@ class Timer:
         return self.serial != 0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class TimerQueue:
     """Armed timers, soonest first; those for the same moment run in the order in which they were added."""
 

@@ -97,7 +97,7 @@ class VdsoData:
             self.measured_from, self.measured_next = self.measured_next, (cycles, after_ns)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class VdsoImage:
     """The vDSO of one architecture in one machine; every process maps the same frames."""
 
@@ -107,7 +107,7 @@ class VdsoImage:
     code_pfns: Sequence[int]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Vdso:
     """All of them, and when they are to be brought up to date."""
 

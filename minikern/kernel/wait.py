@@ -53,7 +53,7 @@ class P(IntEnum):
     PIDFD = 3
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class WaitOpts:
     """What is waited for, and what was found (``struct wait_opts``)."""
 

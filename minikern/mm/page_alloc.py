@@ -34,7 +34,7 @@ class OutOfMemory(KernelError):
         super().__init__(Errno.ENOMEM)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PageAllocator:
     """The frames of one machine. Frame 0 is never used, so that no page-table entry is 0; frame 1 is the zero page."""
 

@@ -37,7 +37,7 @@ TABLE_PAGES_SHIFT: Final = TABLE_SHIFT - PAGE_SHIFT
 PTRS_PER_TABLE: Final = 1 << TABLE_PAGES_SHIFT  # entries that a full table has
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class PageTable:
     """What is mapped in one aligned 2 MiB piece of an address space."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from minikern.mm.vma import Vma
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Unnamed:
     """What a shared anonymous mapping has in the place of an inode."""
 

@@ -63,7 +63,7 @@ class State(Enum):
     ESTABLISHED = auto()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SkBuff:
     """One message in a queue (``struct sk_buff``)."""
 
@@ -75,7 +75,7 @@ class SkBuff:
     embryo: UnixSocket | None = None  # in the queue of a listener: the connection to accept
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class UnixNames:
     """The addresses of one machine (``net->unx.table`` and ``bsd_socket_buckets``)."""
 

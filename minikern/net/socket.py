@@ -84,7 +84,7 @@ class Ucred:
     gid: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SendMsg:
     """What a send call brings."""
 
@@ -96,7 +96,7 @@ class SendMsg:
     deadline_ns: int | None = None  # when a sender that has to wait gives up
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Received:
     """What a receive call gets."""
 

@@ -67,7 +67,7 @@ _PLAIN = frozenset(
 )
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class SockOptions:
     """Values of the options of one socket, and what else all of them have (``struct sock``)."""
 

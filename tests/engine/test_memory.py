@@ -257,13 +257,104 @@ def test_guest_changes_its_own_code(guest: Guest, alias: bool) -> None:
         guest.space.map(function, frame, R | W | X)
         writable = function
     for name, result in (("return_1", 1), ("return_2", 2), ("return_1", 1)):
-        code = int.from_bytes(guest.code(name).ljust(8, b"\0"), "little")
-        guest.put("store_and_call")
-        guest.cpu.restore(guest.cpu.new_context())
-        guest.regs[STACK_POINTER[guest.arch]] = STACK_TOP
-        guest.regs[A0], guest.regs[A1], guest.regs[A3] = writable, code, function
-        assert guest.cpu.run(CODE) is Trap.SYSCALL
-        assert guest.regs[A0] == result
+        guest.put("store_and_call")  # flushes the TLB
+        assert store_and_call(guest, name, writable, function) == result
+
+
+def store_and_call(guest: Guest, name: str, writable: int, function: int) -> int:
+    """Let the guest write a function of up to 8 bytes at `writable` and call the one at `function`; its result.
+
+    The code that does it is the test's to put.
+    """
+    guest.cpu.restore(guest.cpu.new_context())
+    guest.regs[STACK_POINTER[guest.arch]] = STACK_TOP
+    guest.regs[A0], guest.regs[A1], guest.regs[A3] = writable, word_of(guest, name), function
+    assert guest.cpu.run(CODE) is Trap.SYSCALL
+    result: int = guest.regs[A0]
+    return result
+
+
+def word_of(guest: Guest, name: str) -> int:
+    """A snippet of up to 8 bytes as the number that stores it."""
+    return int.from_bytes(guest.code(name).ljust(8, b"\0"), "little")
+
+
+@pytest.mark.parametrize("permissions", [R | X, R | W | X], ids=["rx", "rwx"])
+def test_guest_changes_code_by_an_entry_that_stays_in_the_tlb(guest: Guest, permissions: int) -> None:
+    """Translating makes the engine watch stores at the same address only; the writable entry is for another one."""
+    writable, function, frame = DATA + 3 * PAGE_SIZE, END, DATA_FRAME + 3 * PAGE_SIZE
+    guest.space.map(function, frame, permissions)
+    guest.put("store_and_call")
+    for offset in (0, 64, 0, 64):
+        for name, result in (("return_1", 1), ("return_2", 2)):
+            assert store_and_call(guest, name, writable + offset, function + offset) == result
+    assert frame >> 12 in guest.cpu.code_frames
+
+
+def test_guest_changes_code_of_another_place_of_the_frame(guest: Guest) -> None:
+    """The first store to a page drops the code that it hits; later ones must not find code that was left."""
+    writable, function = DATA + 3 * PAGE_SIZE, END
+    guest.space.map(function, DATA_FRAME + 3 * PAGE_SIZE, R | X)
+    guest.put("store_and_call")
+    for offset in (0, 64):
+        assert store_and_call(guest, "return_1", writable + offset, function + offset) == 1
+    assert store_and_call(guest, "return_2", writable, function) == 2
+    assert store_and_call(guest, "return_2", writable + 64, function + 64) == 2
+    assert store_and_call(guest, "return_1", writable + 64, function) == 2
+    assert store_and_call(guest, "return_1", writable, function + 64) == 1
+
+
+def test_page_is_writable_and_executable_in_turns(guest: Guest) -> None:
+    """As mprotect does it: two functions are replaced while the page is writable, and both are seen to be new."""
+    page, frame = END, DATA_FRAME + 3 * PAGE_SIZE
+    for name, result in (("return_1", 1), ("return_2", 2), ("return_1", 1)):
+        guest.space.map(page, frame, R | W)
+        guest.put("store")
+        for offset in (0, 64):
+            guest.regs[A0], guest.regs[A1] = page + offset, word_of(guest, name)
+            assert guest.cpu.run(CODE) is Trap.SYSCALL
+        guest.space.map(page, frame, R | X)
+        guest.put("call")
+        assert [call(guest, page + offset) for offset in (0, 64)] == [result, result]
+
+
+def test_reading_code_by_a_writable_mapping_leaves_it(guest: Guest) -> None:
+    writable, function, frame = DATA + 3 * PAGE_SIZE, END, DATA_FRAME + 3 * PAGE_SIZE
+    guest.space.map(function, frame, R | X)
+    guest.put("call")
+    guest.put("return_1", frame)
+    assert call(guest, function) == 1
+    assert guest.run("load", writable) is Trap.SYSCALL
+    assert frame >> 12 in guest.cpu.code_frames
+    assert guest.run("store", writable, word_of(guest, "return_2")) is Trap.SYSCALL
+    assert frame >> 12 not in guest.cpu.code_frames
+    guest.put("call")
+    assert call(guest, function) == 2
+
+
+def test_code_that_writes_code_keeps_its_entry(guest: Guest) -> None:
+    """A page that one mapping lets the guest write and execute is not filled in anew for each change of it."""
+    function, frame = END, DATA_FRAME + 3 * PAGE_SIZE
+    guest.space.map(function, frame, R | W | X)
+    guest.put("store_and_call")
+    assert store_and_call(guest, "return_1", function, function) == 1
+    before = guest.cpu.fills, guest.cpu.flushes
+    for _ in range(10):
+        assert store_and_call(guest, "return_2", function, function) == 2
+        assert store_and_call(guest, "return_1", function, function) == 1
+    assert (guest.cpu.fills, guest.cpu.flushes) == before
+    guest.cpu.flush_tlb()
+    assert store_and_call(guest, "return_2", function, function) == 2
+    assert frame >> 12 in guest.cpu.code_frames
+
+
+def test_guest_changes_code_by_a_tagged_address(arm64: Guest) -> None:
+    """To the TLB the same page at an address with a tag is another page."""
+    tagged, function = END | 0x5A << 56, END
+    arm64.space.map(function, DATA_FRAME + 3 * PAGE_SIZE, R | W | X)
+    arm64.put("store_and_call")
+    for name, result in (("return_1", 1), ("return_2", 2), ("return_1", 1)):
+        assert store_and_call(arm64, name, tagged, function) == result
 
 
 def test_data_pages_get_no_exec_bit(guest: Guest) -> None:

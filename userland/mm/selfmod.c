@@ -32,11 +32,15 @@ int main(void) {
     }
 
     // Written while writable, run while executable: the way of a just-in-time compiler.
-    CHECK(mprotect(code, page, PROT_READ | PROT_WRITE) == 0);
-    emit(code, 100);
-    CHECK(mprotect(code, page, PROT_READ | PROT_EXEC) == 0);
-    flush(code);
-    CHECK(call(code) == 100);
+    for (uint32_t i = 100; i < 103; i++) {
+        CHECK(mprotect(code, page, PROT_READ | PROT_WRITE) == 0);
+        emit(code, i);
+        emit(code + 64, i + 50);
+        CHECK(mprotect(code, page, PROT_READ | PROT_EXEC) == 0);
+        flush(code);
+        flush(code + 64);
+        CHECK(call(code) == (int)i && call(code + 64) == (int)i + 50);
+    }
 
     // Through a second mapping of the same memory.
     int fd = (int)syscall(SYS_memfd_create, "code", 0);
