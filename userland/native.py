@@ -11,6 +11,7 @@ import argparse
 import functools
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -85,9 +86,16 @@ def run(guest: Program, how: Run, flavour: str) -> Outcome:
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
+            preexec_fn=_default_signals,
             errors="replace",
         )
     return Outcome(done.stdout, done.stderr, done.returncode)
+
+
+def _default_signals() -> None:
+    """What nohup and shells leave ignored for the programs that they start."""
+    for sig in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(sig, signal.SIG_DFL)
 
 
 def witness(guest: Program, times: int, only: list[str], verbose: bool) -> list[str]:

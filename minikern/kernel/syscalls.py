@@ -53,7 +53,7 @@ _F = TypeVar("_F", bound=Handler)
 
 # The packages whose modules declare system calls, and what that looks like in their sources.
 _PACKAGES = ("minikern.kernel", "minikern.mm", "minikern.fs", "minikern.ipc", "minikern.net")
-_DECLARATION = re.compile(rb'^@syscall\(\s*"(\w+)"', re.MULTILINE)
+_DECLARATION = re.compile(rb'\n@syscall\(\s*"(\w+)"')
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
     (void)argv;
     if (argc > 1) return 7;
     self_path();
-    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO};
+    struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART};
     CHECK(sigaction(SIGCHLD, &action, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
     int status;
 
