@@ -9,7 +9,9 @@ Failures of the host become `KernelError` with the same number.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import resource
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -20,6 +22,8 @@ from minikern.kernel.errno import KernelError
 
 # Directories kept open, so that a look-up is one system call on the host; the oldest are closed first.
 MAX_OPEN_DIRS = 128
+# Descriptors that the guest's files never take: the kernel opens its own modules only when a program needs them.
+_KEPT_FREE = 16
 _DIR_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _DT_OF_TYPE = 12  # DT_* is the type part of the mode without its 12 permission bits
@@ -152,7 +156,7 @@ class HostDir:
                 fd = os.open(self.name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             else:
                 fd = os.open(self.name, _DIR_FLAGS, dir_fd=self.parent.fd())
-            if len(open_dirs) >= MAX_OPEN_DIRS:
+            if len(open_dirs) >= MAX_OPEN_DIRS or _is_scarce(fd):
                 self.tree.close_some()
             open_dirs[self] = fd
         return fd
@@ -213,7 +217,10 @@ class HostDir:
     def open(self, name: bytes, flags: int, mode: int = 0) -> HostFile:
         """Open the file ``name``; never waits, and never follows a symbolic link."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        return HostFile(os.open(name, flags, mode, dir_fd=self.fd()))
+        file = HostFile(os.open(name, flags, mode, dir_fd=self.fd()))
+        if _is_scarce(file.fd):
+            raise KernelError(errno.EMFILE)
+        return file
 
     @_host_call
     def mkdir(self, name: bytes, mode: int) -> None:
@@ -311,6 +318,12 @@ class HostDir:
         except OSError as error:
             assert error.errno is not None
             raise KernelError(error.errno) from None
+
+
+def _is_scarce(fd: int) -> bool:
+    """Whether ``fd`` is among the last descriptors that this process can have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit != resource.RLIM_INFINITY and fd >= limit - _KEPT_FREE
 
 
 def _dt(entry: os.DirEntry[str]) -> int:
