@@ -47,7 +47,7 @@ demos: $(VENV)/.test
 
 check-demos: $(VENV)/.test
 	@rm -rf build/demos
-	@$(BIN)/python $(DEMO_BUILD) --out build/demos
+	@$(BIN)/python $(DEMO_BUILD) --out build/demos >/dev/null
 	@for flavour in $(DEMO_FLAVOURS); do diff -r minikern/demos/$$flavour build/demos/$$flavour || exit 1; done
 	@echo "the demo programs are what their sources make"
 
