@@ -6,6 +6,7 @@ the host: files for standard input and output, host signals, a limit on time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -188,8 +189,9 @@ class Machine:
         self.kernel.boot()
         environment = os.environ if env is None else env
         if cwd is None:
-            cwd = os.getcwd() if self.config.root == "/" else "/"
-        self._check_directory(cwd)
+            cwd = self._default_directory()
+        elif not S_ISDIR(self._mode(cwd)):
+            raise ExecError(f"{cwd}: no such directory in the guest to start in", Errno.ENOENT)
         path = self._find(argv[0], cwd, environment.get("PATH", _DEFAULT_PATH))
         files = self._open_streams(stdin, stdout, stderr)
         try:
@@ -202,8 +204,8 @@ class Machine:
             )
         except KernelError as error:
             raise ExecError(f"{argv[0]}: {self._explain(error, os.path.join(cwd, path))}", error.errno) from None
-        captured = [file if isinstance(file, CapturedOutput) else None for file in files[1:]]
-        process = Process(argv, task, *captured)
+        captured = [file if isinstance(file, CapturedOutput) else None for file in files]
+        process = Process(argv, task, captured[1], captured[2] if stderr is not Stream.STDOUT else None)
         self.programs.append(process)
         return process
 
@@ -223,9 +225,12 @@ class Machine:
             return refused  # exec will say why
         raise ExecError(f"{name}: not found, neither here nor in PATH", Errno.ENOENT)
 
-    def _check_directory(self, cwd: str) -> None:
-        if not S_ISDIR(self._mode(cwd)):
-            raise ExecError(f"{cwd}: no such directory in the guest; choose another to start in", Errno.ENOENT)
+    def _default_directory(self) -> str:
+        """The host's current directory if the guest has it too."""
+        if self.config.root == "/":
+            with contextlib.suppress(OSError):  # it may have been removed
+                return os.getcwd()
+        return "/"
 
     def _mode(self, path: str) -> int:
         """st_mode of a file in the guest; 0 when there is none."""
@@ -279,13 +284,15 @@ class Machine:
     # -- running
 
     def run(self, timeout_s: float | None = None, *, on_signal: Mapping[int, Callable[[], None]] | None = None) -> None:
-        """Run until every program that was started has ended, and end what they have left behind.
+        """Run until every program that was started has ended, and end what they have left behind. A machine runs once.
 
         ``on_signal`` says what to do about signals that the host sends to this process; by default Ctrl-C stops the
-        machine and raises KeyboardInterrupt. Raises TimeLimitExceeded after ``timeout_s``.
+        machine and raises KeyboardInterrupt. Raises TimeLimitExceeded after ``timeout_s``,
+        MachineError when it has run before.
         """
         kernel = self.kernel
-        self._stopped_by = None
+        if kernel.halted:
+            raise MachineError("the machine has stopped already; make another one")
         limit = None
         if timeout_s is not None:
             expires_ns = kernel.sources.monotonic_ns() + int(timeout_s * _NSEC_PER_SEC)
@@ -307,7 +314,7 @@ class Machine:
             raise self._stopped_by
 
     def stop(self, reason: BaseException) -> None:
-        """Stop the machine where it is, while it runs; `run` raises ``reason``, and cannot be called again."""
+        """Stop the machine where it is, while it runs; `run` raises ``reason``."""
         self._stopped_by = reason
         self.kernel.halted = self.kernel.need_resched = True
 

@@ -77,7 +77,10 @@ def run(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    machine = Machine(config)
+    try:
+        machine = Machine(config)
+    except OSError as error:
+        raise typer.BadParameter(f"the host does not give a machine {memory} of memory: {error.strerror}") from None
     try:
         process = machine.spawn([binary, *(args or ())], env=_environment(env or [], clean_env), cwd=cwd)
     except ExecError as error:

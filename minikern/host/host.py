@@ -6,6 +6,7 @@ Host handles only; a copy of a kernel's state shares them.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class Host:
         self.poller.signals.start()
         if self.terminal is not None:
             self.terminal.enter_raw()
+            self.poller.signals.call(signal.SIGWINCH)  # its size may have changed before anybody listened
         try:
             yield
         finally:

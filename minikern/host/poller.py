@@ -178,6 +178,12 @@ class HostSignals:
             self.handlers[self.pending.pop(0)]()
         return True
 
+    def call(self, signum: int) -> None:
+        """Do at once what is to be done after ``signum``, if anything is."""
+        handler = self.handlers.get(signum)
+        if handler is not None:
+            handler()
+
     def drain(self) -> None:
         """Empty the wake-up descriptor."""
         assert self.wakeup_fd is not None

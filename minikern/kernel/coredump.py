@@ -22,7 +22,13 @@ from minikern.kernel.errno import KernelError
 from minikern.kernel.exit import do_group_exit
 from minikern.kernel.resource import Rlimit
 from minikern.kernel.siginfo import SigInfo, Signal
-from minikern.kernel.signal import fatal_signal_pending, sigmask, signal_wake_up, task_clear_jobctl_pending
+from minikern.kernel.signal import (
+    fatal_signal_pending,
+    sigmask,
+    signal_wake_up,
+    start_group_exit,
+    task_clear_jobctl_pending,
+)
 from minikern.kernel.task import PF, CoreState, JobCtl, SignalFlags, Task
 from minikern.kernel.waitqueue import Result, TaskState, Wait
 
@@ -58,9 +64,7 @@ def _zap_threads(task: Task, core_state: CoreState, exit_code: int) -> bool:
     if signal.flags & SignalFlags.GROUP_EXIT or signal.group_exec_task is not None:
         return False
     signal.core_state = core_state  # SIGKILL is let through from now on, to end the dump
-    signal.flags = SignalFlags.GROUP_EXIT
-    signal.group_exit_code = exit_code
-    signal.group_stop_count = 0
+    start_group_exit(task, exit_code)
     for thread in signal.threads:
         task_clear_jobctl_pending(thread, JobCtl.PENDING_MASK)
         if thread is not task and not thread.flags & PF.POSTCOREDUMP:

@@ -23,13 +23,13 @@ HOOKS = (
     "fork",  # (parent, child)
     "exec",  # (task, old_tid)
     "exit",  # (task, code): do_exit begins
-    "group_exit",  # (task, code): do_group_exit decided the status of the group
+    "group_exit",  # (task, code): the process is to end, with this status; once for each
     "zap",  # (task, victim)
     "zombie",  # (task)
     "reparent",  # (child, old_parent, new_parent)
     "notify",  # (task, parent, sig): the parent is told, sig 0: not
     "reap",  # (task, reaper or None)
-    "release",  # (task): the pid is free
+    "release",  # (task): release_task begins, the pid is about to be free
     "signal_generate",  # (task, sig, info, group: bool, result: str)
     "signal_deliver",  # (task, sig, info, action)
     "stop",  # (task, sig)

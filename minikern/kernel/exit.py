@@ -35,6 +35,7 @@ from minikern.kernel.signal import (
     retarget_shared_pending,
     send_signal_locked,
     sig_handler,
+    start_group_exit,
     user_siginfo,
     zap_other_threads,
 )
@@ -66,10 +67,7 @@ def do_group_exit(task: Task, exit_code: int) -> Result:
     elif signal.group_exec_task is not None:
         exit_code = 0
     else:
-        signal.group_exit_code = exit_code
-        signal.flags = SignalFlags.GROUP_EXIT
-        if (hook := task.kernel.events.group_exit) is not None:
-            hook(task, exit_code)
+        start_group_exit(task, exit_code)
         zap_other_threads(task)
     return do_exit(task, exit_code)
 
@@ -135,9 +133,7 @@ def _synchronize_group_exit(task: Task, code: int) -> CoreState | None:
     signal = task.signal
     signal.quick_threads -= 1
     if signal.quick_threads == 0 and not signal.flags & SignalFlags.GROUP_EXIT:
-        signal.flags = SignalFlags.GROUP_EXIT
-        signal.group_exit_code = code
-        signal.group_stop_count = 0
+        start_group_exit(task, code)
     task.flags |= PF.POSTCOREDUMP
     return signal.core_state
 
@@ -195,7 +191,7 @@ def exit_notify(task: Task, group_dead: bool) -> None:
         dead.append(task)
     if task.signal.notify_count < 0:  # a thread that execs waits for its leader to die
         task.signal.exec_wait.wake_up_all()
-    for each in dead:
+    for each in reversed(dead):  # the kernel puts each at the front of its list
         release_task(each)
 
 

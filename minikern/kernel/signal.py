@@ -367,11 +367,11 @@ def complete_signal(sig: int, task: Task, kind: PidType) -> None:
         and not sigmask(sig) & SIG_KERNEL_COREDUMP_MASK
     ):
         # Nothing of the process is to run any more: kill all threads now. A core dump decides by itself later.
-        signal.flags = SignalFlags.GROUP_EXIT
-        signal.group_exit_code = sig
-        signal.group_stop_count = 0
+        start_group_exit(thread, sig)
         for each in signal.threads:
             task_clear_jobctl_pending(each, JobCtl.PENDING_MASK)
+            if each is not thread and (hook := task.kernel.events.zap) is not None:
+                hook(thread, each)
             each.pending.signal |= sigmask(Signal.SIGKILL)
             signal_wake_up(each, fatal=True)
         return
@@ -512,6 +512,19 @@ def force_sigsegv(sig: int, task: Task) -> None:
 def force_sig_fault(sig: int, code: int, address: int, task: Task) -> None:
     """A synchronous fault. Source: ``kernel/signal.c:force_sig_fault``."""
     force_sig_info(SigInfo(sig, code, layout=Layout.FAULT, addr=address), task)
+
+
+def start_group_exit(task: Task, code: int) -> None:
+    """The process is to end, and this is its status; what was to stop it does not any more.
+
+    The kernel writes these lines out in ``do_group_exit``, ``synchronize_group_exit``, ``complete_signal`` and ``zap_process``.
+    """
+    signal = task.signal
+    signal.flags = SignalFlags.GROUP_EXIT
+    signal.group_exit_code = code
+    signal.group_stop_count = 0
+    if (hook := task.kernel.events.group_exit) is not None:
+        hook(task, code)
 
 
 def zap_other_threads(task: Task) -> int:

@@ -92,7 +92,11 @@ def get_signal(task: Task) -> KSignal | Wait | Exited | Gone | None:
         if signal.flags & SignalFlags.GROUP_EXIT or signal.group_exec_task is not None:
             task.pending.signal &= ~sigmask(Signal.SIGKILL)
             recalc_sigpending(task)
-            return _die(task, SigInfo(Signal.SIGKILL))
+            killed = SigInfo(Signal.SIGKILL)
+            if (hook := task.kernel.events.signal_deliver) is not None:
+                assert task.sighand is not None
+                hook(task, Signal.SIGKILL, killed, task.sighand.action[Signal.SIGKILL - 1])
+            return _die(task, killed)
         if task.jobctl & JobCtl.STOP_PENDING and do_signal_stop(task, 0):
             return STOPPED
         if task.jobctl & JobCtl.TRAP_MASK:

@@ -285,7 +285,7 @@ def start(script: str) -> subprocess.Popen[bytes]:
 
 
 def test_what_a_start_does_not_import() -> None:
-    heavy = ["asyncio", "capstone", "email", "hashlib", "importlib.metadata", "pydantic", "rich", "unicorn"]
+    heavy = ["asyncio", "capstone", "elftools", "email", "hashlib", "importlib.metadata", "pydantic", "rich", "unicorn"]
     code = (
         "import sys\nfrom minikern.cli import main\n"
         f"sys.argv[1:] = ['run', {demo('hello')!r}]\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import termios
 from collections.abc import Iterator
@@ -20,8 +19,7 @@ def shell(request: pytest.FixtureRequest) -> Iterator[pexpect.spawn]:
     """An interactive busybox shell inside, after its first prompt."""
     busybox = str(debian(request.param, "bin/busybox"))
     command = ["-m", "minikern", "run", "--env", f"PS1={PROMPT}", busybox, "sh"]
-    environment = dict(os.environ)  # without the LINES and COLUMNS that readline has set behind Python's back
-    child = pexpect.spawn(sys.executable, command, timeout=20, encoding="utf-8", dimensions=(33, 77), env=environment)
+    child = pexpect.spawn(sys.executable, command, timeout=20, encoding="utf-8", dimensions=(33, 77))
     child.settings = termios.tcgetattr(child.child_fd)
     child.expect_exact(PROMPT)
     yield child

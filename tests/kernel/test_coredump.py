@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -31,11 +32,11 @@ def crash(arch: str, libc: str, folder: Path, *, attach: object | None = None) -
     if flavour not in flavours():
         missing(f"no compiler for {flavour}")
     binary = build("core_dump", flavour)
-    bind = minikern.Bind(str(folder), "/tmp", rw=True)
+    bind = minikern.Bind(str(folder), str(folder), rw=True)
     machine = minikern.Machine(minikern.Config(binds=[bind]))
     if attach is not None:
         machine.kernel.events.attach(attach)
-    process = machine.spawn([str(binary), "fault"], env=PLAIN_ENV, cwd="/tmp", stdout=True, stderr=True)
+    process = machine.spawn([str(binary), "fault"], env=PLAIN_ENV, cwd=str(folder), stdout=True, stderr=True)
     machine.run(timeout_s=TIMEOUT_S)
     assert (process.returncode, process.stdout) == (-11, b"")
     assert machine.check() == []
@@ -85,7 +86,7 @@ def test_event(tmp_path: Path) -> None:
             self.seen.append((sig, path))
 
     crash("x86_64", "musl", tmp_path, attach=(observer := Observer()))
-    assert observer.seen == [(11, b"/tmp/core")]
+    assert observer.seen == [(11, os.fsencode(tmp_path / "core"))]
 
 
 @pytest.mark.parametrize("arch", ARCHES)

@@ -68,13 +68,13 @@ int main(void) {
     say("waited for the lock of a process that died\n");
 
     // A deadlock: each has what the other wants. The one that would close the circle is refused, and gives way.
+    CHECK(lock(fd, F_SETLK, F_WRLCK, 301, 1) == 0);
     pid = fork();
     if (pid == 0) {
         CHECK(lock(fd, F_SETLK, F_WRLCK, 300, 1) == 0);
         gate_open(locked);
         _exit(refused(301));
     }
-    CHECK(lock(fd, F_SETLK, F_WRLCK, 301, 1) == 0);
     gate_wait(locked);
     int mine = refused(300);
     CHECK(lock(fd, F_SETLK, F_UNLCK, 300, 2) == 0);

@@ -1,5 +1,5 @@
 // Process accounting: a record for every process that ends, with how it ended, whose it was, and what it was called.
-// qemu: no (it has no acct)
+// native: no (it switches the accounting of the whole host)
 #include "scratch.h"
 #include <sys/acct.h>
 
