@@ -59,6 +59,7 @@ static void start_sleeper(void) {
 }
 
 static void *ends_group(void *unused) {
+    gate_wait(ready);
     syscall(SYS_exit_group, 33);
     return unused;
 }
@@ -77,24 +78,29 @@ static void *leaves_after_leader(void *unused) {
 }
 
 static void *executes(void *unused) {
+    gate_wait(ready);
     exec_self("executed", NULL);
     return unused;
 }
 
 static void *kills(void *unused) {
+    gate_wait(ready);
     kill(getpid(), SIGTERM);
     return unused;
 }
 
 static void *crashes(void *unused) {
+    gate_wait(ready);
     *bad_address = 1;
     return unused;
 }
 
-// With two sleeping threads, the leader among them, a third does this.
+// With two other threads, the leader among them, a third does this: when the leader has returned from the C library,
+// which blocks all signals while it makes a thread.
 static void third_of_three(void *(*function)(void *)) {
     start_sleeper();
     start_thread(function, NULL);
+    gate_open(ready);
     for (;;) pause();
 }
 
