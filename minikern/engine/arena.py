@@ -4,6 +4,8 @@ The host commits a page when it is first touched, so a large arena costs nothing
 counterpart in Linux; the nearest thing is the memory that the firmware hands to the kernel at boot.
 """
 
+from __future__ import annotations
+
 import ctypes
 import mmap
 import sys
@@ -26,6 +28,10 @@ class Arena:
         self._mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         self.view = memoryview(self._mapping)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._mapping))  # on the host
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Arena:
+        """A handle of the host: who copies the state of a machine has to copy the frames in use by itself."""
+        return self
 
     def discard(self, start: int, length: int) -> bool:
         """Give the memory of whole pages back to the host; they read as zeros afterwards.  False: the host cannot."""
