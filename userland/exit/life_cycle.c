@@ -21,7 +21,8 @@
 #include <sys/prctl.h>
 
 static struct gate ready;
-static uint32_t alive;  // word of the thread that goes first
+static pid_t tid;
+static uint32_t alive;  // word of the leader that goes first
 
 // Changes nothing, but an observer of signals sees it.
 static void mark(void) {
@@ -65,7 +66,7 @@ static void *ends_group(void *unused) {
 }
 
 static void *leaves(void *unused) {
-    announce_death(&alive);
+    tid = gettid();
     gate_open(ready);
     thread_exit(9);
     return unused;
@@ -127,22 +128,24 @@ static int vforks(void) {
 
 // The grandchild is orphaned while it lives, and ends after the middle has been reaped.
 static int orphans(bool adopt) {
-    struct gate go = gate_new(), gone = gate_new();
+    struct gate go = gate_new(), told = gate_new();
     CHECK(!adopt || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
     pid_t middle = forked();
     if (middle == 0) {
         if (forked()) _exit(1);
+        pid_t me = getpid();
+        CHECK(write(told.write_end, &me, sizeof me) == sizeof me);
         gate_wait(go);
         _exit(2);
     }
     CHECK(status_of(middle) == 1 << 8);
-    close(gone.write_end);
     gate_open(go);
     if (adopt) {
         CHECK(waitpid(-1, NULL, 0) > 0);
     } else {
-        CHECK(read(gone.read_end, &(char){0}, 1) == 0);
-        sleep_ms(10);  // its death, which has closed the pipe, goes on
+        pid_t orphan;
+        CHECK(read(told.read_end, &orphan, sizeof orphan) == sizeof orphan);
+        for (int ms = 0; kill(orphan, 0) == 0 && ms < 1000; ms++) sleep_ms(1);  // init reaps it, if it is one that does
     }
     return 0;
 }
@@ -219,8 +222,7 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "last")) {
         start_thread(leaves, NULL);
         gate_wait(ready);
-        await_death(&alive);
-        sleep_ms(10);  // it has cleared the word, but may not be gone yet
+        while (syscall(SYS_tgkill, getpid(), tid, 0) == 0) sleep_ms(1);
         thread_exit(5);
     }
     if (!strcmp(what, "leader_first")) {
