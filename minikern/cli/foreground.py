@@ -24,10 +24,11 @@ _INSISTENCE_S = 1.0  # … within this time stop the machine, whatever the guest
 
 
 def forwarders(machine: Machine) -> dict[int, Callable[[], None]]:
-    """For `Machine.run`: what to do about each signal."""
+    """For `Machine.run`: what to do about each signal. What whoever started us had ignored stays ignored (nohup)."""
     return {
         signum: partial(_forward, machine, signum, deque(maxlen=_INSISTENCE))
         for signum in _TO_THE_GROUP + _TO_THE_PROGRAM
+        if signal.getsignal(signum) is not signal.SIG_IGN
     }
 
 

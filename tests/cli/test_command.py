@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,13 @@ def test_a_signal_that_kills_the_guest() -> None:
     assert command.wait(30) == 128 + signal.SIGTERM
 
 
+def test_an_ignored_signal_stays_ignored() -> None:
+    command = start("echo ready; sleep 0.5; echo undisturbed", signal.SIG_IGN)
+    command.send_signal(signal.SIGINT)
+    assert command.communicate(timeout=30)[0] == b"undisturbed\n"
+    assert command.returncode == 0
+
+
 def test_insisting_stops_the_machine() -> None:
     command = start("trap '' INT; echo ready; while :; do :; done")
     for _ in range(3):
@@ -268,13 +276,14 @@ def test_insisting_stops_the_machine() -> None:
     assert command.stderr.read() == b""
 
 
-def start(script: str) -> subprocess.Popen[bytes]:
-    """Run a shell script and wait until it says that it is ready."""
+def start(script: str, disposition: signal.Handlers = signal.SIG_DFL) -> subprocess.Popen[bytes]:
+    """Run a shell script and wait until it says that it is ready; ``disposition`` is that of SIGINT."""
     command = subprocess.Popen(
         [*COMMAND, *busybox("sh", "-c", script)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, disposition),
     )
     assert command.stdout is not None
     assert command.stdout.readline() == b"ready\n"
