@@ -5,9 +5,11 @@ Mirrors the parts of ``kernel/signal.c`` and ``kernel/exit.c`` that deal with gr
 
 from __future__ import annotations
 
+from minikern.kernel.cputime import nsec_to_clock_t
 from minikern.kernel.pid import Pid, task_pgrp, task_session
 from minikern.kernel.siginfo import SA, SIG_IGN, Cld, Layout, SigInfo, Signal
 from minikern.kernel.signal import (
+    kernel_siginfo,
     ptrace_trap_notify,
     send_signal_locked,
     set_stop_flags,
@@ -17,8 +19,6 @@ from minikern.kernel.signal import (
 )
 from minikern.kernel.task import ExitState, JobCtl, PidType, SignalFlags, Task
 from minikern.kernel.waitqueue import TaskState
-
-NSEC_PER_TICK = 10_000_000  # USER_HZ is 100
 
 
 def task_join_group_stop(child: Task, task: Task) -> None:
@@ -93,7 +93,7 @@ def do_notify_parent_cldstop(task: Task, for_ptracer: bool, why: Cld) -> None:
         parent = task.real_parent
     if parent is None or parent.sighand is None:
         return
-    utime, stime = task.usage.utime_ns // NSEC_PER_TICK, task.usage.stime_ns // NSEC_PER_TICK
+    utime, stime = nsec_to_clock_t(task.usage.utime_ns), nsec_to_clock_t(task.usage.stime_ns)
     if why is Cld.CONTINUED:
         status = int(Signal.SIGCONT)
     elif why is Cld.STOPPED:
@@ -165,4 +165,4 @@ def kill_orphaned_pgrp(task: Task, parent: Task | None) -> None:
         for member in tuple(pgrp.tasks[PidType.PGID]):
             for sig in (Signal.SIGHUP, Signal.SIGCONT):
                 if member.sighand is not None:
-                    send_signal_locked(sig, SigInfo(sig, 0x80), member, PidType.PGID)
+                    send_signal_locked(sig, kernel_siginfo(sig), member, PidType.PGID)
